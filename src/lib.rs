@@ -14,6 +14,7 @@ pub mod change;
 pub mod clock;
 pub mod entry;
 pub mod id;
+pub mod message;
 pub mod monitor;
 pub mod path;
 pub mod table;

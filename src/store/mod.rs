@@ -1,1 +1,10 @@
-//! (to be written)
+//! The repository: the only part of foldersync that knows git.
+
+pub mod commit;
+pub mod error;
+pub mod objects;
+pub mod tree;
+
+pub use commit::{Commit, Signature};
+pub use error::StoreError;
+pub use objects::{ObjectHasher, ObjectKind, Objects, object_id};

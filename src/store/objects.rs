@@ -1,0 +1,157 @@
+//! Reading git's objects, whoever wrote them: our packs, git's packs, loose objects.
+//!
+//! Owns the handle on the object database. Reads only; what it reads is checked by whoever lets it in (see
+//! `quarantine`). A handle is for one thread: [`Objects::clone`] makes another that shares the opened packs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use gix_object::Find as _;
+
+use super::commit::Commit;
+use super::error::StoreError;
+use crate::id::{CommitId, ObjectId, TreeId};
+
+/// The kinds of git objects that foldersync knows. (Annotated tags are none of them.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// A revision.
+    Commit,
+    /// A folder.
+    Tree,
+    /// A content.
+    Blob,
+}
+
+impl ObjectKind {
+    /// Git's word for it, as in an object's header.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::Tree => "tree",
+            Self::Blob => "blob",
+        }
+    }
+
+    fn of(kind: gix_object::Kind) -> Option<Self> {
+        match kind {
+            gix_object::Kind::Commit => Some(Self::Commit),
+            gix_object::Kind::Tree => Some(Self::Tree),
+            gix_object::Kind::Blob => Some(Self::Blob),
+            gix_object::Kind::Tag => None,
+        }
+    }
+}
+
+/// The id of an object with this kind and content.
+pub fn object_id(kind: ObjectKind, content: &[u8]) -> ObjectId {
+    let mut hasher = ObjectHasher::new(kind, content.len() as u64);
+    hasher.update(content);
+    hasher.finish()
+}
+
+/// Computes an object's id piece by piece, and notices attempts at SHA-1 collisions.
+#[derive(Clone)]
+pub struct ObjectHasher(gix_hash::Hasher);
+
+impl ObjectHasher {
+    /// Begins an object of this kind and size in bytes.
+    pub fn new(kind: ObjectKind, size: u64) -> Self {
+        let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+        hasher.update(kind.word().as_bytes());
+        hasher.update(format!(" {size}\0").as_bytes());
+        Self(hasher)
+    }
+
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The id; an attempt at a collision gets the id that git refuses everywhere: all zero.
+    pub fn finish(self) -> ObjectId {
+        self.0.try_finalize().map_or(ObjectId::from_bytes([0; 20]), |id| from_gix(&id))
+    }
+}
+
+pub(crate) fn from_gix(id: &gix_hash::oid) -> ObjectId {
+    ObjectId::from_slice(id.as_bytes()).expect("foldersync's repositories hash with SHA-1")
+}
+
+pub(crate) fn to_gix(id: &ObjectId) -> &gix_hash::oid {
+    gix_hash::oid::from_bytes_unchecked(id.as_bytes())
+}
+
+/// A handle to read objects with; one a thread.
+#[derive(Clone)]
+pub struct Objects {
+    handle: gix_odb::HandleArc,
+}
+
+/// The most packs that may be open at once; consolidation keeps far below it.
+const SLOTS: u16 = 4096;
+/// Bytes of delta bases that a handle keeps for the next object.
+const DELTA_CACHE: usize = 32 << 20;
+
+impl Objects {
+    /// Opens the objects of a repository: `objects_dir` is its `objects` folder.
+    pub fn open(objects_dir: &Path) -> Result<Self, StoreError> {
+        let options =
+            gix_odb::store::init::Options { slots: gix_odb::store::init::Slots::Given(SLOTS), ..Default::default() };
+        let store =
+            gix_odb::Store::at_opts(objects_dir.to_owned(), gix_hash::Kind::Sha1, &mut None.into_iter(), options)
+                .map_err(StoreError::io("open", objects_dir))?;
+        let mut handle = Arc::new(store).to_cache_arc();
+        handle.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(DELTA_CACHE)));
+        Ok(Self { handle })
+    }
+
+    /// Reads a whole object into `buffer`; `None` if there is none with this id (nor of a kind that we know).
+    pub fn try_read(&self, id: &ObjectId, buffer: &mut Vec<u8>) -> Result<Option<ObjectKind>, StoreError> {
+        let found = self.handle.try_find(to_gix(id), buffer);
+        let found = found.map_err(|error| StoreError::damaged(format!("object {id}"), error))?;
+        Ok(found.and_then(|data| ObjectKind::of(data.kind)))
+    }
+
+    /// Reads a whole object that must be there and of this kind.
+    pub fn read(&self, kind: ObjectKind, id: &ObjectId, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+        match self.try_read(id, buffer)? {
+            Some(found) if found == kind => Ok(()),
+            Some(found) => Err(StoreError::damaged(
+                format!("object {id}"),
+                format!("it is a {}, not a {}", found.word(), kind.word()),
+            )),
+            None => Err(StoreError::Missing { id: *id }),
+        }
+    }
+
+    /// The kind and size in bytes of an object, without reading it where that can be avoided.
+    pub fn header(&self, id: &ObjectId) -> Result<Option<(ObjectKind, u64)>, StoreError> {
+        use gix_odb::Header as _;
+        let header = self.handle.try_header(to_gix(id));
+        let header = header.map_err(|error| StoreError::damaged(format!("object {id}"), error))?;
+        Ok(header.and_then(|header| Some((ObjectKind::of(header.kind())?, header.size()))))
+    }
+
+    /// Whether an object is there.
+    pub fn exists(&self, id: &ObjectId) -> bool {
+        use gix_object::Exists as _;
+        self.handle.exists(to_gix(id))
+    }
+
+    /// Reads a commit.
+    pub fn commit(&self, id: CommitId) -> Result<Commit, StoreError> {
+        let mut buffer = Vec::new();
+        self.read(ObjectKind::Commit, &id.into(), &mut buffer)?;
+        Commit::parse(id, &buffer)
+    }
+
+    /// Reads the content of a tree; the empty tree is always there.
+    pub fn tree(&self, id: TreeId, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
+        if id == TreeId::EMPTY {
+            buffer.clear();
+            return Ok(());
+        }
+        self.read(ObjectKind::Tree, &id.into(), buffer)
+    }
+}

@@ -1,0 +1,331 @@
+//! Trees: walking them, comparing them, editing them.
+//!
+//! Works on objects in memory and writes through a sink that the caller brings, so that the same code computes ids
+//! without writing anything. Trees come from peers: whatever is read here is taken apart with care.
+
+use std::cmp::Ordering;
+
+use super::error::StoreError;
+use super::objects::Objects;
+use crate::change::{Change, Edit};
+use crate::entry::{Entry, Kind};
+use crate::id::{ObjectId, TreeId};
+use crate::path::SyncPath;
+
+/// The mode of a folder in a tree.
+pub const TREE_MODE: u32 = 0o40_000;
+
+/// One entry of a tree, as it lies there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeEntry<'a> {
+    /// Git's mode.
+    pub mode: u32,
+    /// The name, not checked.
+    pub name: &'a [u8],
+    /// What it refers to.
+    pub id: ObjectId,
+}
+
+impl TreeEntry<'_> {
+    /// Whether it is a folder (an empty one too).
+    pub const fn is_tree(&self) -> bool {
+        self.mode == TREE_MODE
+    }
+
+    /// As a leaf: a file, a link or an empty folder; `None` for a folder with something in it, and for what
+    /// foldersync does not keep (submodules).
+    pub fn leaf(&self) -> Option<Entry> {
+        let kind = Kind::from_mode(self.mode)?;
+        if kind == Kind::EmptyFolder && self.id != ObjectId::from(TreeId::EMPTY) {
+            return None;
+        }
+        Some(Entry { kind, id: self.id })
+    }
+}
+
+/// The order of names in a tree: by bytes, folders as if they ended in a slash.
+pub fn name_order(a: &[u8], a_is_tree: bool, b: &[u8], b_is_tree: bool) -> Ordering {
+    let common = a.len().min(b.len());
+    a[..common].cmp(&b[..common]).then_with(|| {
+        let end = |name: &[u8], is_tree: bool| name.get(common).copied().or(is_tree.then_some(b'/'));
+        end(a, a_is_tree).cmp(&end(b, b_is_tree))
+    })
+}
+
+/// Walks the entries of a tree's bytes.
+#[derive(Debug, Clone)]
+pub struct TreeEntries<'a> {
+    rest: &'a [u8],
+}
+
+/// The entries of the tree with this content.
+pub const fn entries(content: &[u8]) -> TreeEntries<'_> {
+    TreeEntries { rest: content }
+}
+
+impl<'a> TreeEntries<'a> {
+    fn take(&mut self) -> Option<TreeEntry<'a>> {
+        let space = self.rest.iter().take(8).position(|&byte| byte == b' ')?;
+        let mode = self.rest[..space]
+            .iter()
+            .try_fold(0u32, |mode, &digit| matches!(digit, b'0'..=b'7').then(|| mode << 3 | u32::from(digit - b'0')))?;
+        let rest = &self.rest[space + 1..];
+        let nul = rest.iter().position(|&byte| byte == 0)?;
+        let id = ObjectId::from_slice(rest.get(nul + 1..nul + 21)?)?;
+        self.rest = &rest[nul + 21..];
+        Some(TreeEntry { mode, name: &rest[..nul], id })
+    }
+}
+
+/// The content of a tree cannot be taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its entries cannot be read")]
+pub struct TreeFormatError;
+
+impl<'a> Iterator for TreeEntries<'a> {
+    type Item = Result<TreeEntry<'a>, TreeFormatError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let entry = self.take();
+        if entry.is_none() {
+            self.rest = &[];
+        }
+        Some(entry.ok_or(TreeFormatError))
+    }
+}
+
+fn damaged(id: TreeId) -> impl Fn(TreeFormatError) -> StoreError {
+    move |error| StoreError::damaged(format!("tree {id}"), error)
+}
+
+/// Adds one entry to a tree's content.
+pub fn write_entry(content: &mut Vec<u8>, mode: u32, name: &[u8], id: &ObjectId) {
+    content.extend_from_slice(format!("{mode:o} ").as_bytes());
+    content.extend_from_slice(name);
+    content.push(0);
+    content.extend_from_slice(id.as_bytes());
+}
+
+/// What stands at a path of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// Nothing.
+    Nothing,
+    /// A file, a link or an empty folder.
+    Leaf(Entry),
+    /// A folder with something in it.
+    Folder(TreeId),
+}
+
+/// What stands at `path` in the tree `root`.
+pub fn lookup(objects: &Objects, root: TreeId, path: &SyncPath) -> Result<At, StoreError> {
+    let mut at = At::Folder(root);
+    let mut content = Vec::new();
+    for name in path.names() {
+        let At::Folder(tree) = at else { return Ok(At::Nothing) };
+        objects.tree(tree, &mut content)?;
+        at = At::Nothing;
+        for entry in entries(&content) {
+            let entry = entry.map_err(damaged(tree))?;
+            if entry.name == name {
+                at = match entry.leaf() {
+                    Some(leaf) => At::Leaf(leaf),
+                    None if entry.is_tree() => At::Folder(entry.id.as_tree()),
+                    None => At::Nothing,
+                };
+                break;
+            }
+        }
+    }
+    Ok(at)
+}
+
+/// Every leaf that differs between two trees (`None`: nothing at all), in the order of paths as trees have it. A
+/// folder that gets its first file is no longer an empty folder: both are told, the empty folder first. Names that
+/// git forbids are told as damage; submodules, which foldersync does not keep, are passed over.
+pub fn diff(
+    objects: &Objects,
+    old: Option<TreeId>,
+    new: Option<TreeId>,
+    tell: &mut dyn FnMut(Change) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    if old == new {
+        return Ok(());
+    }
+    diff_at(objects, &mut Vec::new(), old, new, tell)
+}
+
+/// The leaves of a tree, in order.
+pub fn leaves(
+    objects: &Objects,
+    root: TreeId,
+    tell: &mut dyn FnMut(SyncPath, Entry) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    diff(objects, None, Some(root), &mut |change| match change.new {
+        Some(entry) => tell(change.path, entry),
+        None => Ok(()),
+    })
+}
+
+/// How deep folders may lie in each other; far beyond what any file system opens by path.
+const MAX_DEPTH: usize = 2048;
+
+fn diff_at(
+    objects: &Objects,
+    prefix: &mut Vec<u8>,
+    old: Option<TreeId>,
+    new: Option<TreeId>,
+    tell: &mut dyn FnMut(Change) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let this = new.or(old).unwrap_or(TreeId::EMPTY);
+    if prefix.len() > MAX_DEPTH * 2 && prefix.iter().filter(|&&byte| byte == b'/').count() > MAX_DEPTH {
+        return Err(StoreError::damaged(format!("tree {this}"), "folders lie too deep in each other"));
+    }
+    let (mut old_content, mut new_content) = (Vec::new(), Vec::new());
+    if let Some(old) = old {
+        objects.tree(old, &mut old_content)?;
+    }
+    if let Some(new) = new {
+        objects.tree(new, &mut new_content)?;
+    }
+    let mut olds = entries(&old_content).peekable();
+    let mut news = entries(&new_content).peekable();
+    loop {
+        let take = |entry: Option<&Result<TreeEntry<'_>, TreeFormatError>>| match entry {
+            Some(Err(error)) => Err(damaged(this)(*error)),
+            _ => Ok(()),
+        };
+        take(olds.peek())?;
+        take(news.peek())?;
+        let order = match (olds.peek(), news.peek()) {
+            (Some(Ok(a)), Some(Ok(b))) => name_order(a.name, a.is_tree(), b.name, b.is_tree()),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            _ => return Ok(()),
+        };
+        let a = if order.is_le() { olds.next().transpose().map_err(damaged(this))? } else { None };
+        let b = if order.is_ge() { news.next().transpose().map_err(damaged(this))? } else { None };
+        if let (Some(a), Some(b)) = (a, b)
+            && a.mode == b.mode
+            && a.id == b.id
+        {
+            continue;
+        }
+        let Some(name) = a.or(b).map(|entry| entry.name) else { return Ok(()) };
+        let length = prefix.len();
+        if length > 0 {
+            prefix.push(b'/');
+        }
+        prefix.extend_from_slice(name);
+        let (old_leaf, new_leaf) = (a.and_then(|a| a.leaf()), b.and_then(|b| b.leaf()));
+        if old_leaf != new_leaf {
+            let path = SyncPath::new(&prefix[..]).map_err(|error| {
+                StoreError::damaged(format!("tree {this}"), format!("{}: {error}", crate::path::quote(prefix)))
+            })?;
+            tell(Change { path, old: old_leaf, new: new_leaf })?;
+        }
+        let folder = |entry: Option<TreeEntry<'_>>, leaf: Option<Entry>| {
+            entry.filter(|entry| entry.is_tree() && leaf.is_none()).map(|entry| entry.id.as_tree())
+        };
+        let (old_folder, new_folder) = (folder(a, old_leaf), folder(b, new_leaf));
+        if old_folder != new_folder {
+            diff_at(objects, prefix, old_folder, new_folder, tell)?;
+        }
+        prefix.truncate(length);
+    }
+}
+
+/// The tree that `base` becomes by `edits`, which must be sorted by path, one a path. New trees go to `sink`,
+/// innermost first, which answers with their ids.
+///
+/// A removal removes the folders that it leaves with nothing in them. Something put below a file takes the file's
+/// place. An empty folder put where a folder has something in it changes nothing.
+pub fn edit(
+    objects: &Objects,
+    base: TreeId,
+    edits: &[Edit],
+    sink: &mut dyn FnMut(&[u8]) -> Result<TreeId, StoreError>,
+) -> Result<TreeId, StoreError> {
+    debug_assert!(edits.is_sorted_by(|a, b| a.path < b.path), "edits are sorted by path");
+    let edits: Vec<_> = edits.iter().map(|edit| (edit.path.as_bytes(), edit.entry)).collect();
+    Ok(edit_at(objects, Some(base), &edits, sink)?.unwrap_or(TreeId::EMPTY))
+}
+
+fn edit_at(
+    objects: &Objects,
+    base: Option<TreeId>,
+    edits: &[(&[u8], Option<Entry>)],
+    sink: &mut dyn FnMut(&[u8]) -> Result<TreeId, StoreError>,
+) -> Result<Option<TreeId>, StoreError> {
+    let mut content = Vec::new();
+    if let Some(base) = base {
+        objects.tree(base, &mut content)?;
+    }
+    let mut state: std::collections::BTreeMap<&[u8], (u32, ObjectId)> = std::collections::BTreeMap::new();
+    for entry in entries(&content) {
+        let entry = entry.map_err(damaged(base.unwrap_or(TreeId::EMPTY)))?;
+        state.insert(entry.name, (entry.mode, entry.id));
+    }
+    let first = |path: &'_ [u8]| path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
+    // Edits of one name need not stand together (`a`, `a-b`, `a/c`), so they are gathered first.
+    let mut by_name: std::collections::BTreeMap<&[u8], (Option<Option<Entry>>, Vec<(&[u8], Option<Entry>)>)> =
+        std::collections::BTreeMap::new();
+    for &(path, entry) in edits {
+        let end = first(path);
+        let slot = by_name.entry(&path[..end]).or_default();
+        if end == path.len() {
+            slot.0 = Some(entry);
+        } else {
+            slot.1.push((&path[end + 1..], entry));
+        }
+    }
+    for (name, (own, below)) in by_name {
+        let folder = |state: &std::collections::BTreeMap<&[u8], (u32, ObjectId)>| {
+            state.get(name).filter(|(mode, _)| *mode == TREE_MODE).map(|(_, id)| id.as_tree())
+        };
+        match own {
+            Some(None) if folder(&state).is_none_or(|tree| tree == TreeId::EMPTY) => {
+                state.remove(name);
+            }
+            Some(Some(entry)) if entry.kind != Kind::EmptyFolder || folder(&state).is_none() => {
+                state.insert(name, (entry.kind.mode(), entry.id));
+            }
+            _ => {}
+        }
+        if !below.is_empty() {
+            let before = folder(&state);
+            match edit_at(objects, before, &below, sink)? {
+                Some(tree) => {
+                    state.insert(name, (TREE_MODE, tree.into()));
+                }
+                // Nothing is left below: the folder goes, unless it is to stay as an empty one.
+                None if before.is_some() => {
+                    if let Some(Some(entry)) = own {
+                        state.insert(name, (entry.kind.mode(), entry.id));
+                    } else {
+                        state.remove(name);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+    if state.is_empty() {
+        return Ok(None);
+    }
+    let mut sorted: Vec<_> = state.into_iter().collect();
+    sorted.sort_by(|(a, (a_mode, _)), (b, (b_mode, _))| name_order(a, *a_mode == TREE_MODE, b, *b_mode == TREE_MODE));
+    let mut edited = Vec::with_capacity(content.len() + 64);
+    for (name, (mode, id)) in sorted {
+        write_entry(&mut edited, mode, name, &id);
+    }
+    if edited == content
+        && let Some(base) = base
+    {
+        return Ok(Some(base));
+    }
+    sink(&edited).map(Some)
+}

@@ -145,7 +145,7 @@ pub enum ProtocolError {
         who: Party,
     },
     /// A bundle larger than its receiver takes.
-    #[error("{who} sent a bundle {number} of more than {limit} bytes, the most that its receiver takes")]
+    #[error("bundle {number} from {who} is larger than {limit} bytes, the most that its receiver takes")]
     BundleTooLarge {
         /// Who.
         who: Party,

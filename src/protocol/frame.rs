@@ -251,6 +251,17 @@ mod tests {
     }
 
     #[test]
+    fn the_specification_lists_every_kind_under_its_number() {
+        let listed = include_str!("mod.rs").lines().filter_map(|line| {
+            let (number, name) = line.strip_prefix("//! | ")?.split_once(" | ")?;
+            let number = u8::from_str_radix(number, 16).ok()?;
+            Some((number, name.split('`').nth(1)?.to_owned()))
+        });
+        let there = Kind::ALL.iter().map(|kind| (*kind as u8, kind.to_string()));
+        assert_eq!(listed.collect::<Vec<_>>(), there.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn text_in_place_of_the_protocol_is_told_apart_at_its_first_byte() {
         let error =
             error_on(b"Welcome to nas!\r\n\x1b[0m\nfoldersync/1\r\n\xff\n and a long rest that is not shown at all");

@@ -56,6 +56,7 @@ pub enum Message {
 
 /// Who a side is, what it has, and what it would take.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent answers to separate questions")]
 pub struct Hello {
     /// The lowest version of the protocol that it speaks.
     pub version_min: u16,

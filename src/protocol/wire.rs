@@ -16,6 +16,7 @@ type Commit = ByteArray<20>;
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
+#[expect(clippy::struct_excessive_bools, reason = "as in the message")]
 struct Hello {
     #[n(0)]
     version_min: u16,

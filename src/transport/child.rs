@@ -199,10 +199,13 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = ChildCommand::new("foldersync-no-such-program", ["x"]).connect().unwrap_err();
+        // A path, for a search through PATH may end at a folder that this user must not look into.
+        let program = tempfile::tempdir().unwrap().path().join("no-such-program");
+        let error = ChildCommand::new(&program, ["x"]).connect().unwrap_err();
+        let program = program.display();
         assert_eq!(
             error.to_string(),
-            "could not start `foldersync-no-such-program`: there is no such program (is it installed, and in PATH?)"
+            format!("could not start `{program}`: there is no such program (is it installed, and in PATH?)")
         );
     }
 

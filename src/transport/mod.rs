@@ -1,1 +1,142 @@
-//! (to be written)
+//! Transports: ordered streams of bytes, both ways, to the other side of an exchange.
+//!
+//! Owns how a stream comes to be ([`pipe()`], [`ChildCommand`], [`stdio()`]) and how it ends; knows nothing of what is said
+//! over it. Every [`Connection`] keeps the same contract, which one suite of tests (`contract`) holds them to:
+//!
+//! * Bytes arrive in order, all or not at all; both directions run at once; neither waits for the other. What was
+//!   written may be on its way: only an answer over the same stream tells that it has come.
+//! * Dropping the writer ends the stream: the other side reads all that was written, then end of file. A reader that
+//!   is dropped makes the other side's writes fail; they never wait for ever.
+//! * [`Control::abort`] ends reads and writes that wait, from any thread. It is how a driver enforces a timeout:
+//!   streams have none of their own.
+//! * End of file is not success: a program at the other end that failed looks the same. [`Control::finish`] tells.
+//!
+//! Nothing here outlives a crash, and nothing is retried.
+
+mod child;
+#[cfg(test)]
+mod contract;
+mod fault;
+mod pipe;
+mod stdio;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+pub use child::ChildCommand;
+pub use fault::{Faults, FaultyReader, FaultyWriter};
+pub use pipe::{PIPE_CAPACITY, pipe, pipe_of};
+pub use stdio::stdio;
+
+/// What a connection can fail with, beyond the errors of reading and writing.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The program that should be at the other end did not start.
+    #[error("could not start `{}`{}", program.display(), if source.kind() == io::ErrorKind::NotFound {
+        ": there is no such program (is it installed, and in PATH?)"
+    } else {
+        ""
+    })]
+    Start {
+        /// The program.
+        program: OsString,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program at the other end failed.
+    #[error("`{}` failed ({status}){}", program.display(), said(stderr))]
+    Failed {
+        /// The program.
+        program: OsString,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last of what it said on its standard error, control characters escaped.
+        stderr: String,
+    },
+    /// The program at the other end did not end after its streams were closed, and was killed.
+    #[error("`{}` did not end when it should, and was stopped{}", program.display(), said(stderr))]
+    Stuck {
+        /// The program.
+        program: OsString,
+        /// The last of what it said on its standard error, control characters escaped.
+        stderr: String,
+    },
+    /// The operating system would not tell how the program ended.
+    #[error("could not wait for `{}`", program.display())]
+    Wait {
+        /// The program.
+        program: OsString,
+        /// Why.
+        source: io::Error,
+    },
+    /// This process's own standard input or output cannot be used.
+    #[error("could not use the standard input and output")]
+    Stdio {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What a program said, as the end of a sentence.
+fn said(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!("; it said: {stderr}") }
+}
+
+/// The part of a connection that is neither of its streams: how it is broken off, and how it ended.
+pub trait Control: Send + Sync {
+    /// Breaks the connection off: reads and writes that wait, and all later ones, end soon.
+    fn abort(&self);
+
+    /// How the other end ended, once both streams have been dropped; waits for it, for a bounded time. Ask it when a
+    /// stream ended too early, too: it knows why, and its error is the one to show.
+    fn finish(&self) -> Result<(), TransportError>;
+}
+
+/// A stream each way, to the other side.
+pub struct Connection {
+    /// What the other side says.
+    pub reader: Box<dyn Read + Send>,
+    /// What this side says. Flush it before waiting for an answer.
+    pub writer: Box<dyn Write + Send>,
+    /// The other end, for messages: a command, a path.
+    pub about: String,
+    /// To break it off, and to learn how it ended. A child process lives as long as this does.
+    pub control: Arc<dyn Control>,
+}
+
+impl Connection {
+    /// A connection over any two streams, whose end tells nothing and which [`Control::abort`] cannot break off.
+    pub fn new(reader: impl Read + Send + 'static, writer: impl Write + Send + 'static, about: &str) -> Self {
+        Self {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            about: about.to_owned(),
+            control: Arc::new(Uncontrolled),
+        }
+    }
+
+    /// The streams, for a thread each, and the control.
+    pub fn split(self) -> (Box<dyn Read + Send>, Box<dyn Write + Send>, Arc<dyn Control>) {
+        (self.reader, self.writer, self.control)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+/// The control of streams that know nothing of how they end.
+struct Uncontrolled;
+
+impl Control for Uncontrolled {
+    fn abort(&self) {}
+
+    fn finish(&self) -> Result<(), TransportError> {
+        Ok(())
+    }
+}

@@ -1,8 +1,12 @@
 //! The repository: the only part of foldersync that knows git.
 
 pub mod commit;
+pub mod durable;
 pub mod error;
+pub mod lock;
 pub mod objects;
+pub mod refs;
+pub mod settings;
 pub mod tree;
 
 pub use commit::{Commit, Signature};

@@ -39,7 +39,7 @@ pub enum Wait {
 #[must_use = "the folder is locked only while this is kept"]
 #[derive(Debug)]
 pub struct FolderLock {
-    _file: File,
+    file: File,
 }
 
 /// How often a lock that somebody else has is tried again, at first and at last.
@@ -60,9 +60,17 @@ impl FolderLock {
                     file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
                 // A full disk is no reason not to lock: it may be what the lock is needed for.
                 drop(written);
-                return Ok(Self { _file: file });
+                return Ok(Self { file });
             }
         }
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a program that is being started at this moment (by another thread, for
+        // whatever reason) has a copy of it for an instant, and would hold the lock for as long.
+        drop(self.file.unlock());
     }
 }
 
@@ -178,6 +186,7 @@ impl GitLock {
 
 impl Drop for GitLock {
     fn drop(&mut self) {
+        drop(self.file.unlock());
         if !self.published {
             // What cannot be removed now is a marked leftover for the next who comes.
             drop(durable::remove(&self.path));
@@ -237,7 +246,7 @@ mod tests {
     fn who_waits_gets_it_when_it_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        for wait in [Wait::Forever, Wait::AtMost(Duration::from_secs(60))] {
+        for wait in [Wait::Forever, Wait::AtMost(Duration::from_mins(1))] {
             let first = FolderLock::acquire(&path, "exchange", Wait::No).unwrap();
             thread::scope(|scope| {
                 let waiting = scope.spawn(|| FolderLock::acquire(&path, "commit", wait).map(drop));

@@ -43,7 +43,7 @@ impl RefName {
             !part.is_empty()
                 && !part.starts_with('.')
                 && !part.ends_with('.')
-                && !part.ends_with(".lock")
+                && part.strip_suffix(".lock").is_none()
                 && !part.contains("..")
                 && !part.contains("@{")
                 && !part.contains(|c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c))

@@ -5,7 +5,7 @@
 //! dies: there are no stale locks. What the file says (process, command; its mtime is the time of taking) is for
 //! people only. Whoever changes anything in the repository holds it.
 //!
-//! **[`GitLock`]** is git's own protocol: `<file>.lock`, made exclusively, becomes `<file>`. It keeps us and a git that
+//! **`GitLock`** is git's own protocol: `<file>.lock`, made exclusively, becomes `<file>`. It keeps us and a git that
 //! runs at the same moment apart. Such a file outlives a kill, and blocks git and us until somebody removes it. So ours
 //! carry a mark that is set in the same instant as they are made and that git's never have: executable for the owner
 //! alone. A marked one on which nobody holds an advisory lock is what a killed foldersync left; it is removed. One

@@ -8,7 +8,7 @@
 //! moves. A kill never leaves a ref without a value, and the lock files that it leaves are cleared away by the next
 //! who comes (see [`super::lock`]).
 //!
-//! Must not: follow symbolic refs (only `HEAD` may be one, and only [`head`] reads it), write reflogs, or be used to
+//! Must not: follow symbolic refs (only `HEAD` may be one, and only `head` reads it), write reflogs, or be used to
 //! change anything by who does not hold the folder's lock.
 
 use std::borrow::Cow;

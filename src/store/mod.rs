@@ -1,10 +1,21 @@
 //! The repository: the only part of foldersync that knows git.
 
 pub mod commit;
+pub mod durable;
 pub mod error;
+pub mod index_file;
+pub mod lock;
 pub mod objects;
+pub mod refs;
+pub mod repository;
+pub mod settings;
 pub mod tree;
 
 pub use commit::{Commit, Signature};
 pub use error::StoreError;
+pub use index_file::Loaded;
+pub use lock::{FolderLock, Wait};
 pub use objects::{ObjectHasher, ObjectKind, Objects, object_id};
+pub use refs::{Expected, RefEdit, RefName, Refs};
+pub use repository::{InitOptions, NewIds, Store};
+pub use settings::{Key, Settings};

@@ -1,0 +1,26 @@
+//! Files of the home: replaced whole, and durable before success is reported.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use rustix::fs::Mode;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+
+/// Makes the directory, readable by its owner alone, where it is missing.
+pub(super) fn make_home(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Puts `content` at `path`, with these permissions: after a crash the file holds all of the old or all of the new.
+pub(super) fn replace(path: &Path, content: &[u8], mode: Mode) -> io::Result<()> {
+    let dir = path.parent().unwrap_or_else(|| Path::new("/"));
+    let mut staged = tempfile::Builder::new()
+        .prefix(".foldersync-")
+        .permissions(fs::Permissions::from_mode(mode.bits()))
+        .tempfile_in(dir)?;
+    staged.write_all(content)?;
+    staged.as_file().sync_all()?;
+    staged.persist(path).map_err(|error| error.error)?;
+    File::open(dir)?.sync_all()
+}

@@ -120,7 +120,7 @@ pub(super) fn key_at(text: &str, place: &Range<usize>) -> Option<String> {
             let key = table.key(name).and_then(toml_edit::Key::span);
             let in_key = key.is_some_and(holds);
             let in_value = item.span().is_some_and(holds);
-            if in_key && !in_value {
+            if in_key {
                 keys.push(name);
                 return;
             }

@@ -1,0 +1,79 @@
+//! The commands, one file each. A command's documentation is its help.
+
+mod bundle;
+mod clone;
+mod commit;
+mod completions;
+mod config;
+mod conflicts;
+mod diff;
+mod exchange;
+mod gc;
+mod id;
+mod init;
+mod log;
+mod man;
+mod peer;
+mod restore;
+mod revert;
+mod serve;
+mod show;
+mod status;
+mod verify;
+
+use clap::Subcommand;
+
+use super::error::CommandError;
+use super::exit::ExitCode;
+use super::session::Session;
+
+/// What the command is asked to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Init(init::Args),
+    Clone(clone::Args),
+    Commit(commit::Args),
+    Status(status::Args),
+    Log(log::Args),
+    Show(show::Args),
+    Diff(diff::Args),
+    Revert(revert::Args),
+    Restore(restore::Args),
+    Conflicts(conflicts::Args),
+    Peer(peer::Args),
+    Exchange(exchange::Args),
+    Bundle(bundle::Args),
+    Verify(verify::Args),
+    Gc(gc::Args),
+    Config(config::Args),
+    Id(id::Args),
+    Serve(serve::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// Does what was asked.
+pub(super) fn run(session: &Session, command: Command) -> Result<ExitCode, CommandError> {
+    match command {
+        Command::Init(args) => init::run(session, &args),
+        Command::Clone(args) => clone::run(session, &args),
+        Command::Commit(args) => commit::run(session, &args),
+        Command::Status(args) => status::run(session, &args),
+        Command::Log(args) => log::run(session, &args),
+        Command::Show(args) => show::run(session, &args),
+        Command::Diff(args) => diff::run(session, &args),
+        Command::Revert(args) => revert::run(session, &args),
+        Command::Restore(args) => restore::run(session, &args),
+        Command::Conflicts(args) => conflicts::run(session, args),
+        Command::Peer(args) => peer::run(session, args),
+        Command::Exchange(args) => exchange::run(session, &args),
+        Command::Bundle(args) => bundle::run(session, args),
+        Command::Verify(args) => verify::run(session, &args),
+        Command::Gc(args) => gc::run(session, &args),
+        Command::Config(args) => config::run(session, &args),
+        Command::Id(args) => id::run(session, &args),
+        Command::Serve(args) => serve::run(session, &args),
+        Command::Completions(args) => completions::run(session, &args),
+        Command::Man(args) => man::run(session, &args),
+    }
+}

@@ -1,0 +1,84 @@
+//! `foldersync peer add`
+
+use std::ffi::OsString;
+
+use clap::ValueHint;
+
+use crate::cli::error::CommandError;
+use crate::cli::exit::ExitCode;
+use crate::cli::paths::same_place;
+use crate::cli::registry;
+use crate::cli::session::Session;
+use crate::config::{Address, Direction, Name, PeerSettings};
+use crate::engine::Folder;
+
+/// Add a peer to the folder
+///
+/// The peer is exchanged with from the next `exchange` on. A folder that is not registered yet is registered with it.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Examples:\n  foldersync peer add usb /media/usb/docs\n  foldersync peer add backup /mnt/backup/docs --send-only"
+)]
+pub(super) struct Args {
+    /// The name to give it
+    #[arg(value_name = "NAME")]
+    name: Name,
+    /// Where it is: the path of a folder
+    #[arg(value_name = "ADDRESS", value_hint = ValueHint::DirPath)]
+    address: OsString,
+    /// Put together two folders that began apart, each with a history of its own
+    #[arg(long)]
+    join: bool,
+    /// Only send to it; never take anything from it
+    #[arg(long, conflicts_with = "receive_only")]
+    send_only: bool,
+    /// Only receive from it; never send anything to it
+    #[arg(long)]
+    receive_only: bool,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+    let root = session.root()?;
+    let address = super::address(session, &args.address)?;
+    let hint = check(&address, &root)?;
+    let direction = match (args.send_only, args.receive_only) {
+        (true, _) => Direction::Send,
+        (_, true) => Direction::Receive,
+        _ => Direction::Both,
+    };
+    let folder = session.home()?.edit(|config, editor| {
+        let old = config.peers.get(&args.name);
+        if old.is_some_and(|old| old.address != address) {
+            return Err(super::taken(config, &args.name).into());
+        }
+        let folder = registry::register(config, editor, &root)?;
+        let mut folders = old.map(|old| old.folders.clone()).unwrap_or_default();
+        if !folders.contains(&folder) {
+            folders.push(folder.clone());
+        }
+        let peer = PeerSettings { address: address.clone(), folders, direction, join: args.join };
+        editor.set_peer(&args.name, &peer);
+        Ok::<_, CommandError>(folder)
+    })?;
+    session.ui().status(&format!("{} is a peer of `{folder}`", args.name));
+    if let Some(hint) = hint {
+        session.ui().hint(&hint);
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Whether a peer can be at this address; what is to be done there first.
+fn check(address: &Address, root: &std::path::Path) -> Result<Option<String>, CommandError> {
+    let Address::Path(path) = address;
+    if !path.is_dir() {
+        let what = if path.exists() { "is not a folder" } else { "does not exist" };
+        return Err(CommandError::usage(format!("{} {what}", path.display()))
+            .with_hint("mount the disk or make the folder first; `foldersync clone` makes a new copy of a folder"));
+    }
+    if same_place(path, root) {
+        return Err(CommandError::usage(format!("{} is this folder itself", path.display())));
+    }
+    let versioned = Folder::discover(path).is_ok_and(|found| same_place(&found, path));
+    let first = || format!("{0} is not versioned yet: `foldersync init {0}` before the first exchange", path.display());
+    Ok((!versioned).then(first))
+}

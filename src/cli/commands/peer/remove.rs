@@ -1,0 +1,27 @@
+//! `foldersync peer remove`
+
+use crate::cli::error::CommandError;
+use crate::cli::exit::ExitCode;
+use crate::cli::session::Session;
+use crate::config::Name;
+
+/// Remove a peer
+///
+/// Nothing is exchanged with it any more, and what was known of it is forgotten. Its files and ours stay as they are.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  foldersync peer remove usb")]
+pub(super) struct Args {
+    /// The peer
+    #[arg(value_name = "NAME")]
+    name: Name,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+    let (config, peer) = session.home()?.edit(|config, editor| {
+        let peer = super::known(config, &args.name)?.clone();
+        editor.remove_peer(&args.name);
+        Ok::<_, CommandError>((config.clone(), peer))
+    })?;
+    super::in_each_folder(session, &config, &peer, |folder| Ok(folder.forget_peer(args.name.as_str()).map(drop)?));
+    Ok(ExitCode::Done)
+}

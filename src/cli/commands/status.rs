@@ -1,0 +1,124 @@
+//! `foldersync status`
+
+use std::io::Write;
+
+use crate::cli::error::CommandError;
+use crate::cli::exit::ExitCode;
+use crate::cli::registry;
+use crate::cli::reports;
+use crate::cli::session::Session;
+use crate::cli::ui::Ui;
+use crate::cli::ui::format::count;
+use crate::cli::ui::style;
+use crate::engine::report::StatusReport;
+
+/// Show what changed since the last capture, conflicts, and what peers lack
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  foldersync status\n  foldersync --folder ~/docs --json status")]
+pub(crate) struct Args {}
+
+pub(super) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
+    let folder = session.folder()?;
+    let config = session.config()?;
+    let peers: Vec<_> = registry::name_of(&config, folder.root())
+        .map(|name| config.peers_of(name).map(|(peer, _)| peer.to_string()).collect())
+        .unwrap_or_default();
+    let report = folder.status(&peers)?;
+    let ui = session.ui();
+    if ui.is_json() {
+        ui.json(&report)?
+    } else {
+        print(ui, &report)?
+    }
+    Ok(ExitCode::Done)
+}
+
+fn print(ui: &Ui, report: &StatusReport) -> std::io::Result<()> {
+    let mut out = ui.out();
+    out.styled(style::HEADING, &report.folder)?;
+    match report.head {
+        Some(head) => writeln!(out, " at {}", head.short())?,
+        None => writeln!(out, " without a revision yet")?,
+    }
+    if report.pending {
+        writeln!(out, "revisions that came wait to be written here; the next command does it")?;
+    }
+    if report.changes.is_empty() {
+        writeln!(out, "nothing to capture")?;
+    }
+    reports::changes(ui, &mut out, &report.changes)?;
+    for one in &report.left_out {
+        write!(out, "left out ")?;
+        out.text(&one.path)?;
+        write!(out, ": ")?;
+        out.text(&one.why)?;
+        writeln!(out)?;
+    }
+    for conflict in &report.conflicts {
+        out.styled(style::WARNING, "conflict")?;
+        write!(out, " ")?;
+        out.path(&conflict.path)?;
+        write!(out, ": the other version is ")?;
+        out.path(&conflict.copy)?;
+        writeln!(out)?;
+    }
+    for peer in &report.peers {
+        write!(out, "peer ")?;
+        out.text(&peer.name)?;
+        match (peer.last_known, peer.lacks) {
+            (None, _) => write!(out, " was never met")?,
+            (Some(_), 0) => write!(out, " has everything")?,
+            (Some(_), lacks) => write!(out, " lacks {}", count(lacks, "revision"))?,
+        }
+        if let Some(seen) = peer.last_seen {
+            let seen = out.time(seen);
+            write!(out, ", last seen {seen}")?;
+        }
+        writeln!(out)?;
+    }
+    out.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::engine::report::{Conflict, LeftOut, PathChange, PeerStatus};
+    use crate::id::{CommitId, FolderId};
+    use crate::path::SyncPath;
+
+    #[test]
+    fn a_person_reads_what_is_new() {
+        let path = |text: &str| SyncPath::new(text).unwrap();
+        let head = Some(CommitId::from_bytes([0xab; 20]));
+        let peer = |name: &str, last_known, lacks, secs: Option<i64>| PeerStatus {
+            name: name.to_owned(),
+            last_known,
+            lacks,
+            last_seen: secs.map(|secs| Timestamp::new(secs, 0)),
+        };
+        let report = StatusReport {
+            folder: "/docs".to_owned(),
+            folder_id: FolderId::from_bytes([1; 16]),
+            head,
+            changes: vec![PathChange { verb: "change", path: path("notes.txt") }],
+            left_out: vec![LeftOut { path: "sub".to_owned(), why: "a nested git repository".to_owned() }],
+            conflicts: vec![Conflict {
+                path: path("a.md"),
+                copy: path("a (conflict).md"),
+                device: "nas".to_owned(),
+                time: Timestamp::default(),
+            }],
+            pending: false,
+            peers: vec![peer("box", None, 0, None), peer("nas", head, 2, Some(0)), peer("usb", head, 0, None)],
+        };
+        let (ui, page, _) = Ui::captured(false);
+        print(&ui, &report).unwrap();
+        assert_eq!(
+            page.text(),
+            "/docs at ababababab\nchange notes.txt\nleft out sub: a nested git repository\n\
+             conflict a.md: the other version is a (conflict).md\npeer box was never met\n\
+             peer nas lacks 2 revisions, last seen 1970-01-01 00:00:00\npeer usb has everything\n"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Folders and peers of the configuration, as the engine and the commands need them.
+
+use std::path::{Path, PathBuf};
+
+use super::error::CommandError;
+use super::paths::same_place;
+use super::session::Session;
+use crate::config::{Address, Config, Editor, Name, PeerSettings};
+use crate::engine::{self, PeerTarget};
+
+/// The name under which the folder at `root` is registered.
+pub(super) fn name_of<'a>(config: &'a Config, root: &Path) -> Option<&'a Name> {
+    config
+        .folder_at(root)
+        .or_else(|| config.folders.iter().find(|(_, folder)| same_place(&folder.path, root)).map(|(name, _)| name))
+}
+
+/// The name of the folder at `root`, which is registered under the name of its directory if it is not yet.
+pub(super) fn register(config: &Config, editor: &mut Editor, root: &Path) -> Result<Name, CommandError> {
+    if let Some(name) = name_of(config, root) {
+        return Ok(name.clone());
+    }
+    let directory = root.file_name().unwrap_or_default().to_string_lossy();
+    let name = Name::from_text(&directory, "folder").unique(|name| config.folders.contains_key(name));
+    editor.add_folder(&name, root)?;
+    Ok(name)
+}
+
+/// Registers the folder at `root` and nothing else.
+pub(super) fn register_folder(session: &Session, root: &Path) -> Result<Name, CommandError> {
+    session.home()?.edit(|config, editor| register(config, editor, root))
+}
+
+/// A peer as the engine takes it.
+pub(super) fn target(name: &Name, peer: &PeerSettings) -> PeerTarget {
+    let address = match &peer.address {
+        Address::Path(path) => engine::Address::Path(path.clone()),
+    };
+    PeerTarget {
+        name: name.to_string(),
+        address,
+        send: peer.direction.sends(),
+        receive: peer.direction.receives(),
+        join: peer.join,
+    }
+}
+
+/// The registered folders that a command is about: all, or the one that `--folder` names.
+pub(super) fn chosen_folders(session: &Session, config: &Config) -> Result<Vec<(Name, PathBuf)>, CommandError> {
+    let all = || config.folders.iter().map(|(name, folder)| (name.clone(), folder.path.clone())).collect();
+    if session.named_folder().is_none() {
+        return Ok(all());
+    }
+    let root = session.root()?;
+    match name_of(config, &root) {
+        Some(name) => Ok(vec![(name.clone(), root)]),
+        None => Err(CommandError::usage(format!("{} is not registered here", root.display()))
+            .with_hint("`foldersync peer add NAME ADDRESS` in it registers it with a peer")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Direction, Home};
+
+    #[test]
+    fn a_folder_is_registered_once_under_a_name_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        let register =
+            |path: &str| home.edit(|config, editor| register(config, editor, Path::new(path))).unwrap().to_string();
+        assert_eq!(register("/a/My docs"), "My-docs");
+        assert_eq!(register("/b/My docs"), "My-docs-2");
+        assert_eq!(register("/a/My docs"), "My-docs");
+        assert_eq!(register("/"), "folder");
+        assert_eq!(home.load().unwrap().folders.len(), 3);
+    }
+
+    #[test]
+    fn a_direction_becomes_what_is_sent_and_received() {
+        let peer = PeerSettings {
+            address: Address::Path("/mnt".into()),
+            folders: Vec::new(),
+            direction: Direction::Receive,
+            join: true,
+        };
+        let target = target(&Name::new("nas").unwrap(), &peer);
+        assert_eq!((target.send, target.receive, target.join), (false, true, true));
+    }
+}

@@ -174,9 +174,7 @@ impl From<ConfigError> for CommandError {
 
 impl From<RevError> for CommandError {
     fn from(error: RevError) -> Self {
-        Self::from_source(Kind::Usage, &error).with_hint(
-            "a revision is `FILE@3`, `FILE@-1`, `FILE@latest`, `FILE@2026-11-01`, `FILE@yesterday`, `\"FILE@2 hours ago\"` or `FILE@COMMIT`",
-        )
+        Self::from_source(Kind::Usage, &error)
     }
 }
 

@@ -13,7 +13,7 @@ use super::exit::ExitCode;
 use crate::config::env;
 
 /// The page, as `man` reads it.
-pub(super) fn page() -> io::Result<Vec<u8>> {
+pub(crate) fn page() -> io::Result<Vec<u8>> {
     let mut command = Cli::command();
     command.build();
     let main = Man::new(command.clone()).source("foldersync").manual("foldersync manual");

@@ -10,7 +10,7 @@ use crate::engine::revspec::FileRev;
 use crate::path::SyncPath;
 
 /// `path` without `.` and `..`, by its text alone; it must be absolute.
-pub(super) fn normalize(path: &Path) -> PathBuf {
+pub(crate) fn normalize(path: &Path) -> PathBuf {
     let mut normal = PathBuf::from("/");
     for component in path.components() {
         match component {
@@ -25,7 +25,7 @@ pub(super) fn normalize(path: &Path) -> PathBuf {
 }
 
 /// Whether the two are one directory, whatever links lead there.
-pub(super) fn same_place(one: &Path, other: &Path) -> bool {
+pub(crate) fn same_place(one: &Path, other: &Path) -> bool {
     one == other
         || match (fs::canonicalize(one), fs::canonicalize(other)) {
             (Ok(one), Ok(other)) => one == other,
@@ -35,14 +35,14 @@ pub(super) fn same_place(one: &Path, other: &Path) -> bool {
 
 /// Turns arguments into paths of one folder.
 #[derive(Debug)]
-pub(super) struct Places<'a> {
+pub(crate) struct Places<'a> {
     root: &'a Path,
     base: PathBuf,
 }
 
 impl<'a> Places<'a> {
     /// Paths relative to `current` where that lies in the folder at `root`, otherwise relative to `root`.
-    pub(super) fn new(root: &'a Path, current: &Path) -> Self {
+    pub(crate) fn new(root: &'a Path, current: &Path) -> Self {
         let inside = inside(root, current).is_some();
         Self { root, base: if inside { current.to_owned() } else { root.to_owned() } }
     }
@@ -59,7 +59,7 @@ impl<'a> Places<'a> {
     }
 
     /// The path that an argument names; `None` is the top of the folder.
-    pub(super) fn path(&self, argument: &OsStr) -> Result<Option<SyncPath>, CommandError> {
+    pub(crate) fn path(&self, argument: &OsStr) -> Result<Option<SyncPath>, CommandError> {
         let path = self.relative(argument)?;
         if path.is_empty() {
             return Ok(None);
@@ -72,19 +72,19 @@ impl<'a> Places<'a> {
     }
 
     /// The file that an argument names, not the top of the folder.
-    pub(super) fn file(&self, argument: &OsStr) -> Result<SyncPath, CommandError> {
+    pub(crate) fn file(&self, argument: &OsStr) -> Result<SyncPath, CommandError> {
         let top = || CommandError::usage(format!("{} is the folder itself, not a file", Path::new(argument).display()));
         self.path(argument)?.ok_or_else(top)
     }
 
     /// The file and the revision that `FILE@REV` names.
-    pub(super) fn file_rev(&self, argument: &OsStr) -> Result<FileRev, CommandError> {
+    pub(crate) fn file_rev(&self, argument: &OsStr) -> Result<FileRev, CommandError> {
         let path = OsString::from_vec(self.relative(argument)?);
         Ok(FileRev::parse(&path, b"")?)
     }
 
     /// The newest revision of a file whose name is taken as it is, whatever `@` is in it.
-    pub(super) fn newest(&self, argument: &OsStr) -> Result<FileRev, CommandError> {
+    pub(crate) fn newest(&self, argument: &OsStr) -> Result<FileRev, CommandError> {
         Ok(FileRev { path: self.file(argument)?, rev: None })
     }
 }
@@ -107,7 +107,7 @@ fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 /// An argument as text for a message.
-pub(super) fn shown(argument: &OsStr) -> String {
+pub(crate) fn shown(argument: &OsStr) -> String {
     String::from_utf8_lossy(argument.as_bytes()).into_owned()
 }
 

@@ -9,14 +9,14 @@ use crate::config::{Address, Config, Editor, Name, PeerSettings};
 use crate::engine::{self, PeerTarget};
 
 /// The name under which the folder at `root` is registered.
-pub(super) fn name_of<'a>(config: &'a Config, root: &Path) -> Option<&'a Name> {
+pub(crate) fn name_of<'a>(config: &'a Config, root: &Path) -> Option<&'a Name> {
     config
         .folder_at(root)
         .or_else(|| config.folders.iter().find(|(_, folder)| same_place(&folder.path, root)).map(|(name, _)| name))
 }
 
 /// The name of the folder at `root`, which is registered under the name of its directory if it is not yet.
-pub(super) fn register(config: &Config, editor: &mut Editor, root: &Path) -> Result<Name, CommandError> {
+pub(crate) fn register(config: &Config, editor: &mut Editor, root: &Path) -> Result<Name, CommandError> {
     if let Some(name) = name_of(config, root) {
         return Ok(name.clone());
     }
@@ -27,12 +27,12 @@ pub(super) fn register(config: &Config, editor: &mut Editor, root: &Path) -> Res
 }
 
 /// Registers the folder at `root` and nothing else.
-pub(super) fn register_folder(session: &Session, root: &Path) -> Result<Name, CommandError> {
+pub(crate) fn register_folder(session: &Session, root: &Path) -> Result<Name, CommandError> {
     session.home()?.edit(|config, editor| register(config, editor, root))
 }
 
 /// A peer as the engine takes it.
-pub(super) fn target(name: &Name, peer: &PeerSettings) -> PeerTarget {
+pub(crate) fn target(name: &Name, peer: &PeerSettings) -> PeerTarget {
     let address = match &peer.address {
         Address::Path(path) => engine::Address::Path(path.clone()),
     };
@@ -46,7 +46,7 @@ pub(super) fn target(name: &Name, peer: &PeerSettings) -> PeerTarget {
 }
 
 /// The registered folders that a command is about: all, or the one that `--folder` names.
-pub(super) fn chosen_folders(session: &Session, config: &Config) -> Result<Vec<(Name, PathBuf)>, CommandError> {
+pub(crate) fn chosen_folders(session: &Session, config: &Config) -> Result<Vec<(Name, PathBuf)>, CommandError> {
     let all = || config.folders.iter().map(|(name, folder)| (name.clone(), folder.path.clone())).collect();
     if session.named_folder().is_none() {
         return Ok(all());

@@ -11,7 +11,7 @@ use crate::engine::report::{CaptureReport, Conflict, ExchangeReport, LeftOut, Pa
 const SHOWN: usize = 20;
 
 /// Changes, one a line: `add notes.txt`. A terminal gets the first of them, a pipe all.
-pub(super) fn changes(ui: &Ui, out: &mut Out<'_>, changes: &[PathChange]) -> io::Result<()> {
+pub(crate) fn changes(ui: &Ui, out: &mut Out<'_>, changes: &[PathChange]) -> io::Result<()> {
     let shown = if out.is_terminal() && !ui.is_verbose() { changes.len().min(SHOWN) } else { changes.len() };
     for change in &changes[..shown] {
         out.styled(style::of_verb(change.verb), change.verb)?;
@@ -26,7 +26,7 @@ pub(super) fn changes(ui: &Ui, out: &mut Out<'_>, changes: &[PathChange]) -> io:
 }
 
 /// `3 revisions (2 added, 1 deleted)`.
-pub(super) fn captured(report: &CaptureReport) -> String {
+pub(crate) fn captured(report: &CaptureReport) -> String {
     let parts = [(report.added, "added"), (report.changed, "changed"), (report.deleted, "deleted")];
     let parts: Vec<_> =
         parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
@@ -34,7 +34,7 @@ pub(super) fn captured(report: &CaptureReport) -> String {
 }
 
 /// Warns of what was left out.
-pub(super) fn left_out(ui: &Ui, left_out: &[LeftOut]) {
+pub(crate) fn left_out(ui: &Ui, left_out: &[LeftOut]) {
     let shown = if ui.is_verbose() { left_out.len() } else { left_out.len().min(SHOWN) };
     for one in &left_out[..shown] {
         ui.warning(&format!("left out {}: {}", one.path, one.why));
@@ -45,7 +45,7 @@ pub(super) fn left_out(ui: &Ui, left_out: &[LeftOut]) {
 }
 
 /// Warns of conflict copies that were made, and says how to end a conflict.
-pub(super) fn conflicts(ui: &Ui, conflicts: &[Conflict]) {
+pub(crate) fn conflicts(ui: &Ui, conflicts: &[Conflict]) {
     for conflict in conflicts {
         ui.warning(&format!(
             "{} is in conflict; the version of {} is {}",
@@ -58,7 +58,7 @@ pub(super) fn conflicts(ui: &Ui, conflicts: &[Conflict]) {
 }
 
 /// What `revert`, `restore` and `conflicts resolve` did, and the exit code that tells it.
-pub(super) fn reverted(ui: &Ui, report: &RevertReport) -> io::Result<ExitCode> {
+pub(crate) fn reverted(ui: &Ui, report: &RevertReport) -> io::Result<ExitCode> {
     if ui.is_json() {
         ui.json(report)?;
     } else {
@@ -78,14 +78,14 @@ pub(super) fn reverted(ui: &Ui, report: &RevertReport) -> io::Result<ExitCode> {
 }
 
 /// Whether an exchange did anything that a person would want to hear of.
-pub(super) fn is_news(report: &ExchangeReport) -> bool {
+pub(crate) fn is_news(report: &ExchangeReport) -> bool {
     report.captured + report.sent + report.received + report.applied > 0
         || !report.conflicts.is_empty()
         || !report.notes.is_empty()
 }
 
 /// `captured 2, sent 3 revisions (1.2 KiB), received 1 revision (300 B), wrote 2 files`.
-pub(super) fn exchanged(report: &ExchangeReport) -> String {
+pub(crate) fn exchanged(report: &ExchangeReport) -> String {
     let mut parts = Vec::new();
     if report.captured > 0 {
         parts.push(format!("captured {}", count(report.captured, "revision")));

@@ -15,30 +15,30 @@ use crate::engine::{Context, Device, Folder};
 use crate::monitor::{Monitor, Silent};
 
 /// One run of the command.
-pub(super) struct Session {
+pub(crate) struct Session {
     global: Global,
     ui: Ui,
 }
 
 impl Session {
     /// A run with these options.
-    pub(super) fn new(global: Global) -> Self {
+    pub(crate) fn new(global: Global) -> Self {
         let ui = Ui::new(&global);
         Self { global, ui }
     }
 
     /// Where what is said goes.
-    pub(super) const fn ui(&self) -> &Ui {
+    pub(crate) const fn ui(&self) -> &Ui {
         &self.ui
     }
 
     /// The directory that was named by `--folder`.
-    pub(super) fn named_folder(&self) -> Option<&Path> {
+    pub(crate) fn named_folder(&self) -> Option<&Path> {
         self.global.folder.as_deref()
     }
 
     /// The current directory.
-    pub(super) fn current_dir(&self) -> Result<PathBuf, CommandError> {
+    pub(crate) fn current_dir() -> Result<PathBuf, CommandError> {
         env::current_dir().map_err(|error| {
             CommandError::new(Kind::Failed, format!("cannot tell the current directory: {error}"))
                 .with_hint("change to a directory that exists")
@@ -46,60 +46,60 @@ impl Session {
     }
 
     /// A path as typed, made absolute; links in it stay.
-    pub(super) fn absolute(&self, path: &Path) -> Result<PathBuf, CommandError> {
+    pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
         if path.as_os_str().is_empty() {
             return Err(CommandError::usage("an empty text is no path"));
         }
-        let path = if path.is_absolute() { path.to_owned() } else { self.current_dir()?.join(path) };
+        let path = if path.is_absolute() { path.to_owned() } else { Self::current_dir()?.join(path) };
         Ok(paths::normalize(&path))
     }
 
     /// Where configuration and keys are.
-    pub(super) fn home(&self) -> Result<Home, CommandError> {
+    pub(crate) fn home(&self) -> Result<Home, CommandError> {
         match &self.global.home {
-            Some(dir) => Ok(Home::at(self.absolute(dir)?)),
+            Some(dir) => Ok(Home::at(Self::absolute(dir)?)),
             None => Ok(Home::from_environment()?),
         }
     }
 
     /// The configuration.
-    pub(super) fn config(&self) -> Result<Config, CommandError> {
+    pub(crate) fn config(&self) -> Result<Config, CommandError> {
         Ok(self.home()?.load()?)
     }
 
     /// This device, with its key made if it has none.
-    pub(super) fn device(&self) -> Result<Device, CommandError> {
+    pub(crate) fn device(&self) -> Result<Device, CommandError> {
         let home = self.home()?;
         let config = home.load()?;
         Ok(Device { id: home.device_key()?.id(), name: config.device_name().to_string() })
     }
 
     /// What the engine works with.
-    pub(super) fn context(&self) -> Context {
-        self.context_with(self.ui.monitor())
+    pub(crate) fn context(&self) -> Context {
+        Self::context_with(self.ui.monitor())
     }
 
     /// The same, where nothing may be shown.
-    pub(super) fn silent_context(&self) -> Context {
-        self.context_with(Arc::new(Silent))
+    pub(crate) fn silent_context() -> Context {
+        Self::context_with(Arc::new(Silent))
     }
 
-    fn context_with(&self, monitor: Arc<dyn Monitor>) -> Context {
+    fn context_with(monitor: Arc<dyn Monitor>) -> Context {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         Context { clock: Arc::new(SystemClock), monitor, threads }
     }
 
     /// The top of the folder that the command is about.
-    pub(super) fn root(&self) -> Result<PathBuf, CommandError> {
+    pub(crate) fn root(&self) -> Result<PathBuf, CommandError> {
         let start = match self.named_folder() {
-            Some(dir) => self.absolute(dir)?,
-            None => self.current_dir()?,
+            Some(dir) => Self::absolute(dir)?,
+            None => Self::current_dir()?,
         };
         Ok(Folder::discover(&start)?)
     }
 
     /// The folder that the command is about.
-    pub(super) fn folder(&self) -> Result<Folder, CommandError> {
+    pub(crate) fn folder(&self) -> Result<Folder, CommandError> {
         Ok(Folder::open(&self.root()?, self.context())?)
     }
 }

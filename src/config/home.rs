@@ -29,7 +29,7 @@ impl Home {
 
     /// The home that the environment names.
     pub fn from_environment() -> Result<Self, ConfigError> {
-        Self::named_by(|variable| variable.get())
+        Self::named_by(Variable::get)
     }
 
     fn named_by(get: impl Fn(&Variable) -> Option<OsString>) -> Result<Self, ConfigError> {

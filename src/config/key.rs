@@ -51,8 +51,11 @@ impl DeviceKey {
     pub(super) fn make(path: &Path) -> Result<Self, ConfigError> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|source| ConfigError::NoRandom { source })?;
-        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        let text = format!("{FIRST_LINE}\n{hex}\n");
+        let mut text = format!("{FIRST_LINE}\n");
+        for byte in secret {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text.push('\n');
         file::replace(path, text.as_bytes(), Mode::RUSR | Mode::WUSR)
             .map_err(|source| ConfigError::Write { path: path.to_owned(), source })?;
         Ok(Self(SigningKey::from_bytes(&secret)))

@@ -59,7 +59,10 @@ impl Name {
                 (*len <= Self::LONGEST - 8).then_some(c)
             })
             .collect();
-        (2..).map(|n: u32| Self(format!("{base}-{n}"))).find(|name| !taken(name)).expect("not every number is taken")
+        (2..=u32::MAX)
+            .map(|n| Self(format!("{base}-{n}")))
+            .find(|name| !taken(name))
+            .expect("not every number is taken")
     }
 
     /// The text of the name.

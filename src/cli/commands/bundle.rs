@@ -65,7 +65,7 @@ struct Apply {
     file: PathBuf,
 }
 
-pub(super) fn run(session: &Session, args: Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: Args) -> Result<ExitCode, CommandError> {
     match args.command {
         Command::Create(args) => create(session, &args),
         Command::Verify(args) => verify(session, &args),
@@ -75,14 +75,14 @@ pub(super) fn run(session: &Session, args: Args) -> Result<ExitCode, CommandErro
 
 fn create(session: &Session, args: &Create) -> Result<ExitCode, CommandError> {
     let since = args.since.as_deref().map(|since| RevSpec::parse(since.strip_prefix('@').unwrap_or(since)));
-    let file = session.absolute(&args.file)?;
+    let file = Session::absolute(&args.file)?;
     let report = session.folder()?.bundle_create(&file, since.transpose()?.as_ref(), args.to.as_deref())?;
     tell(session, &report, &format!("wrote {}: {}", file.display(), contents(&report)))?;
     Ok(ExitCode::Done)
 }
 
 fn verify(session: &Session, args: &Read) -> Result<ExitCode, CommandError> {
-    let file = session.absolute(&args.file)?;
+    let file = Session::absolute(&args.file)?;
     let report = session.folder()?.bundle_verify(&file)?;
     tell(session, &report, &format!("{} is whole: {}", file.display(), contents(&report)))?;
     if report.missing.is_empty() {
@@ -96,7 +96,7 @@ fn verify(session: &Session, args: &Read) -> Result<ExitCode, CommandError> {
 }
 
 fn apply(session: &Session, args: &Apply) -> Result<ExitCode, CommandError> {
-    let file = session.absolute(&args.file)?;
+    let file = Session::absolute(&args.file)?;
     let report = session.folder()?.bundle_apply(&file)?;
     let wrote = count(report.applied, "file");
     tell(session, &report, &format!("took in {}: {}, wrote {wrote}", file.display(), contents(&report)))?;

@@ -34,9 +34,9 @@ pub(crate) struct Args {
     peer_name: Option<Name>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
-    let address = super::peer::address(session, &args.source)?;
-    let dir = session.absolute(&args.dir)?;
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+    let address = super::peer::address(&args.source)?;
+    let dir = Session::absolute(&args.dir)?;
     let config = session.config()?;
     let name = peer_name(&config, &address, args.peer_name.as_ref())?;
     let mut peer = PeerSettings { address, folders: Vec::new(), direction: Direction::default(), join: false };

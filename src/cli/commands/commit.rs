@@ -22,20 +22,13 @@ pub(crate) struct Args {
     paths: Vec<OsString>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let folder = session.folder()?;
-    let current = session.current_dir()?;
+    let current = Session::current_dir()?;
     let places = Places::new(folder.root(), &current);
-    let mut paths = Vec::new();
-    for argument in &args.paths {
-        match places.path(argument)? {
-            Some(path) => paths.push(path),
-            None => {
-                paths.clear();
-                break;
-            }
-        }
-    }
+    let paths: Vec<_> = args.paths.iter().map(|path| places.path(path)).collect::<Result<_, _>>()?;
+    // The top of the folder among them means everything.
+    let paths = paths.into_iter().collect::<Option<Vec<_>>>().unwrap_or_default();
     let report = folder.capture(&paths)?;
     let ui = session.ui();
     if ui.is_json() {

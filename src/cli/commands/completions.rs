@@ -21,7 +21,7 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     // Into memory first: the generator knows no reader that leaves.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "foldersync", &mut script);

@@ -57,7 +57,7 @@ struct PathDocument {
     file: String,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let home = session.home()?;
     let file = home.config_file().display().to_string();
     let ui = session.ui();

@@ -74,12 +74,12 @@ struct Document<'a> {
     conflicts: &'a [Conflict],
 }
 
-pub(super) fn run(session: &Session, args: Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: Args) -> Result<ExitCode, CommandError> {
     match args.command.unwrap_or(Command::List) {
         Command::List => list(session),
         Command::Resolve(args) => {
             let folder = session.folder()?;
-            let path = Places::new(folder.root(), &session.current_dir()?).file(&args.file)?;
+            let path = Places::new(folder.root(), &Session::current_dir()?).file(&args.file)?;
             Ok(reports::reverted(session.ui(), &folder.resolve_conflict(&path, args.how.resolution())?)?)
         }
     }

@@ -40,9 +40,9 @@ struct Document<'a> {
     text: Option<String>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let folder = session.folder()?;
-    let current = session.current_dir()?;
+    let current = Session::current_dir()?;
     let places = Places::new(folder.root(), &current);
     let from = match (&args.from, &args.literal) {
         (Some(from), _) => places.file_rev(from)?,

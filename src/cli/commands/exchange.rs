@@ -64,7 +64,7 @@ struct FailureDocument<'a> {
     error: ErrorDocument<'a>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let config = session.config()?;
     let folders = registry::chosen_folders(session, &config)?;
     let tasks = tasks(&config, &folders, &args.peers)?;

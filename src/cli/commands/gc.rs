@@ -12,7 +12,7 @@ use crate::cli::ui::format::{count, size};
 #[command(after_long_help = "Example:\n  foldersync gc")]
 pub(crate) struct Args {}
 
-pub(super) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
     let report = session.folder()?.gc()?;
     let ui = session.ui();
     if ui.is_json() {

@@ -23,7 +23,7 @@ struct Document {
     folder_id: Option<FolderId>,
 }
 
-pub(super) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
     let device = session.device()?;
     // Outside of any folder there is only the device to tell of, unless a folder was asked for.
     let root = match session.root() {

@@ -28,9 +28,9 @@ pub(crate) struct Args {
     alongside: bool,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let dir = args.dir.as_deref().or(session.named_folder()).unwrap_or(Path::new("."));
-    let dir = session.absolute(dir)?;
+    let dir = Session::absolute(dir)?;
     let options = InitOptions { alongside: args.alongside, device: session.device()? };
     let (folder, report) = Folder::init(&dir, &options, session.context())?;
     let name = registry::register_folder(session, folder.root())?;

@@ -40,10 +40,10 @@ struct Document<'a> {
     revisions: &'a [Revision],
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let folder = session.folder()?;
     let path = match &args.file {
-        Some(file) => Places::new(folder.root(), &session.current_dir()?).path(file)?,
+        Some(file) => Places::new(folder.root(), &Session::current_dir()?).path(file)?,
         None => None,
     };
     let ui = session.ui();
@@ -69,12 +69,11 @@ fn print(out: &mut Out<'_>, asked: Option<&SyncPath>, revisions: &[Revision]) ->
     let numbers = revisions.iter().filter_map(|revision| revision.number).max().unwrap_or_default().to_string().len();
     let devices = revisions.iter().map(|revision| width(&revision.device)).max().unwrap_or_default();
     for revision in revisions {
-        match revision.number {
-            Some(number) => write!(out, "{:>1$}  ", format!("@{number}"), numbers + 1)?,
-            None => {
-                out.styled(style::FAINT, &revision.commit.short())?;
-                write!(out, "  ")?;
-            }
+        if let Some(number) = revision.number {
+            write!(out, "{:>1$}  ", format!("@{number}"), numbers + 1)?;
+        } else {
+            out.styled(style::FAINT, &revision.commit.short())?;
+            write!(out, "  ")?;
         }
         let time = out.time(revision.captured);
         write!(out, "{time}  ")?;

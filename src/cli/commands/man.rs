@@ -12,7 +12,7 @@ use crate::cli::session::Session;
 #[command(hide = true)]
 pub(crate) struct Args {}
 
-pub(super) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
     let mut out = session.ui().out();
     out.write_all(&man::page()?)?;
     out.finish()?;

@@ -29,7 +29,7 @@ use super::session::Session;
 
 /// What the command is asked to do.
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(crate) enum Command {
     Init(init::Args),
     Clone(clone::Args),
     Commit(commit::Args),
@@ -53,7 +53,7 @@ pub(super) enum Command {
 }
 
 /// Does what was asked.
-pub(super) fn run(session: &Session, command: Command) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Init(args) => init::run(session, &args),
         Command::Clone(args) => clone::run(session, &args),

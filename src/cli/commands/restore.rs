@@ -28,11 +28,11 @@ pub(crate) struct Args {
     path: Option<OsString>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let at = RevSpec::parse(args.at.strip_prefix('@').unwrap_or(&args.at))?;
     let folder = session.folder()?;
     let path = match &args.path {
-        Some(path) => Places::new(folder.root(), &session.current_dir()?).path(path)?,
+        Some(path) => Places::new(folder.root(), &Session::current_dir()?).path(path)?,
         None => None,
     };
     Ok(reports::reverted(session.ui(), &folder.restore(&at, path.as_ref())?)?)

@@ -25,9 +25,9 @@ pub(crate) struct Args {
     files: Vec<OsString>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let folder = session.folder()?;
-    let current = session.current_dir()?;
+    let current = Session::current_dir()?;
     let places = Places::new(folder.root(), &current);
     let specs = args.files.iter().map(|file| {
         let spec = places.file_rev(file)?;

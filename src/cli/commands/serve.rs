@@ -1,10 +1,6 @@
 //! `foldersync serve`
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
-
-use crate::cli::error::{CommandError, Kind};
+use crate::cli::error::CommandError;
 use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
 use crate::engine::{Folder, ServeOptions};
@@ -21,17 +17,10 @@ pub(crate) struct Args {
     stdio: bool,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     debug_assert!(args.stdio, "clap requires it");
-    // What is written belongs to the protocol, unbuffered by lines; nothing may be shown around it.
-    let folder = Folder::open(&session.root()?, session.silent_context())?;
-    let reader = own(io::stdin().as_fd())?;
-    let writer = own(io::stdout().as_fd())?;
-    let report = folder.serve(Box::new(reader), Box::new(writer), &ServeOptions::default())?;
+    // Standard output belongs to the protocol, and standard error to the side that began: nothing is shown here.
+    let folder = Folder::open(&session.root()?, Session::silent_context())?;
+    let report = folder.serve_stdio(&ServeOptions::default())?;
     Ok(ExitCode::left_out_if(!report.left_out.is_empty()))
-}
-
-fn own(stream: std::os::fd::BorrowedFd<'_>) -> Result<File, CommandError> {
-    let failed = |error| CommandError::new(Kind::Failed, format!("cannot use standard input and output: {error}"));
-    stream.try_clone_to_owned().map(File::from).map_err(failed)
 }

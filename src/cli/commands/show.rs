@@ -27,9 +27,9 @@ pub(crate) struct Args {
     literal: Option<OsString>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let folder = session.folder()?;
-    let current = session.current_dir()?;
+    let current = Session::current_dir()?;
     let places = Places::new(folder.root(), &current);
     let spec = match (&args.file, &args.literal) {
         (Some(file), _) => places.file_rev(file)?,

@@ -17,7 +17,7 @@ use crate::engine::report::StatusReport;
 #[command(after_long_help = "Examples:\n  foldersync status\n  foldersync --folder ~/docs --json status")]
 pub(crate) struct Args {}
 
-pub(super) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
     let folder = session.folder()?;
     let config = session.config()?;
     let peers: Vec<_> = registry::name_of(&config, folder.root())
@@ -26,9 +26,9 @@ pub(super) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError>
     let report = folder.status(&peers)?;
     let ui = session.ui();
     if ui.is_json() {
-        ui.json(&report)?
+        ui.json(&report)?;
     } else {
-        print(ui, &report)?
+        print(ui, &report)?;
     }
     Ok(ExitCode::Done)
 }

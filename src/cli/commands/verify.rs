@@ -16,7 +16,7 @@ pub(crate) struct Args {
     content: bool,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let report = session.folder()?.verify(args.content)?;
     let ui = session.ui();
     if ui.is_json() {

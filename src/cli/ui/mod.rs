@@ -4,11 +4,11 @@
 //! progress, errors) goes to standard error. With `--json` standard output holds one document, and standard error
 //! nothing but an error as a document. On a terminal, names from elsewhere are sanitised; a pipe gets them raw.
 
-pub(super) mod format;
-pub(super) mod progress;
-pub(super) mod sanitize;
-pub(super) mod style;
-pub(super) mod table;
+pub(crate) mod format;
+pub(crate) mod progress;
+pub(crate) mod sanitize;
+pub(crate) mod style;
+pub(crate) mod table;
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -156,7 +156,7 @@ impl Ui {
         }
     }
 
-    pub(super) fn error(&self, message: &str, hints: &[String]) {
+    pub(crate) fn error(&self, message: &str, hints: &[String]) {
         let mut text = format!("{} {}\n", self.paint(style::ERROR, "error:"), self.for_stderr(message));
         for (at, hint) in hints.iter().enumerate() {
             let gap = if at == 0 { "\n" } else { "" };
@@ -165,7 +165,7 @@ impl Ui {
         self.say(&text);
     }
 
-    pub(super) fn error_json(&self, document: &impl Serialize) {
+    pub(crate) fn error_json(&self, document: &impl Serialize) {
         if let Ok(text) = serde_json::to_string(document) {
             self.say(&format!("{text}\n"));
         }

@@ -126,10 +126,10 @@ impl Monitor for Progress {
 /// The bars that stand on the terminal.
 #[derive(Default)]
 struct Drawn {
-    stages: [Option<Bar>; 8],
+    stages: [Option<Shown>; 8],
 }
 
-struct Bar {
+struct Shown {
     begun: u64,
     since: Instant,
     bar: Option<ProgressBar>,
@@ -148,7 +148,7 @@ impl Drawn {
             if !running {
                 continue;
             }
-            let seen = slot.get_or_insert(Bar { begun, since: now, bar: None });
+            let seen = slot.get_or_insert(Shown { begun, since: now, bar: None });
             let elapsed = now.duration_since(seen.since);
             if elapsed < SILENCE {
                 continue;
@@ -174,7 +174,7 @@ impl Drawn {
     }
 }
 
-impl Bar {
+impl Shown {
     fn remove(self, bars: &MultiProgress) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();

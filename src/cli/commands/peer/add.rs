@@ -19,7 +19,7 @@ use crate::engine::Folder;
 #[command(
     after_long_help = "Examples:\n  foldersync peer add usb /media/usb/docs\n  foldersync peer add backup /mnt/backup/docs --send-only"
 )]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The name to give it
     #[arg(value_name = "NAME")]
     name: Name,
@@ -37,9 +37,9 @@ pub(super) struct Args {
     receive_only: bool,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let root = session.root()?;
-    let address = super::address(session, &args.address)?;
+    let address = super::address(&args.address)?;
     let hint = check(&address, &root)?;
     let direction = match (args.send_only, args.receive_only) {
         (true, _) => Direction::Send,

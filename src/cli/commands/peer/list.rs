@@ -16,7 +16,7 @@ use crate::engine::report::PeerStatus;
 /// List peers: where they are, when they were last seen, what they lack
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:\n  foldersync peer list\n  foldersync peer list --json")]
-pub(super) struct Args {}
+pub(crate) struct Args {}
 
 #[derive(Debug, Serialize)]
 struct Document<'a> {
@@ -45,7 +45,7 @@ enum State {
     Error(String),
 }
 
-pub(super) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
     let config = session.config()?;
     let folders = registry::chosen_folders(session, &config)?;
     let mut peers: Vec<_> = config
@@ -87,6 +87,14 @@ pub(super) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError>
     Ok(ExitCode::Done)
 }
 
+fn lacks(status: &PeerStatus) -> String {
+    match (status.last_known, status.lacks) {
+        (None, _) => "everything".to_owned(),
+        (Some(_), 0) => "nothing".to_owned(),
+        (Some(_), lacks) => count(lacks, "revision"),
+    }
+}
+
 fn print(session: &Session, peers: &[PeerEntry<'_>]) -> std::io::Result<()> {
     let ui = session.ui();
     let mut out = ui.out();
@@ -108,7 +116,7 @@ fn print(session: &Session, peers: &[PeerEntry<'_>]) -> std::io::Result<()> {
                     folder.to_string(),
                     status.last_seen.map_or_else(|| "never".to_owned(), |time| out.time(time)),
                     status.last_known.map_or_else(none, |commit| commit.short()),
-                    if status.lacks == 0 { "nothing".to_owned() } else { count(status.lacks, "revision") },
+                    lacks(status),
                 ),
                 State::Error(error) => {
                     errors.push(format!("{folder}: {error}"));
@@ -120,6 +128,8 @@ fn print(session: &Session, peers: &[PeerEntry<'_>]) -> std::io::Result<()> {
     table.print(&mut out)?;
     out.finish()?;
     errors.dedup();
-    errors.iter().for_each(|error| ui.warning(error));
+    for error in &errors {
+        ui.warning(error);
+    }
     Ok(())
 }

@@ -34,7 +34,7 @@ enum Command {
     Remove(remove::Args),
 }
 
-pub(super) fn run(session: &Session, args: Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: Args) -> Result<ExitCode, CommandError> {
     match args.command {
         Command::Add(args) => add::run(session, &args),
         Command::List(args) => list::run(session, &args),
@@ -46,7 +46,7 @@ pub(super) fn run(session: &Session, args: Args) -> Result<ExitCode, CommandErro
 
 /// A peer's settings as JSON.
 #[derive(Debug, Serialize)]
-pub(super) struct PeerDocument<'a> {
+pub(crate) struct PeerDocument<'a> {
     name: &'a Name,
     address: &'a Address,
     folders: &'a [Name],
@@ -56,29 +56,29 @@ pub(super) struct PeerDocument<'a> {
 
 impl<'a> PeerDocument<'a> {
     /// The settings of this peer.
-    pub(super) fn new(name: &'a Name, peer: &'a PeerSettings) -> Self {
+    pub(crate) fn new(name: &'a Name, peer: &'a PeerSettings) -> Self {
         let PeerSettings { address, folders, direction, join } = peer;
         Self { name, address, folders, direction: *direction, join: *join }
     }
 }
 
 /// The address that an argument names; a path is made absolute.
-pub(super) fn address(session: &Session, argument: &OsStr) -> Result<Address, CommandError> {
+pub(crate) fn address(argument: &OsStr) -> Result<Address, CommandError> {
     let text = argument.to_str().ok_or_else(|| ConfigError::NotText { path: Path::new(argument).to_owned() })?;
     if let Some(scheme) = Address::scheme(text) {
         return Err(CommandError::usage(AddressError::Scheme { scheme: scheme.to_owned() }.to_string()));
     }
-    Ok(Address::Path(session.absolute(Path::new(text))?))
+    Ok(Address::Path(Session::absolute(Path::new(text))?))
 }
 
 /// The peer of this name.
-pub(super) fn known<'a>(config: &'a Config, name: &Name) -> Result<&'a PeerSettings, ConfigError> {
+pub(crate) fn known<'a>(config: &'a Config, name: &Name) -> Result<&'a PeerSettings, ConfigError> {
     let unknown = || ConfigError::UnknownPeer { name: name.to_string(), known: config.peers.keys().cloned().collect() };
     config.peers.get(name).ok_or_else(unknown)
 }
 
 /// That a peer of this name, which is there, is another one.
-pub(super) fn taken(config: &Config, name: &Name) -> ConfigError {
+pub(crate) fn taken(config: &Config, name: &Name) -> ConfigError {
     ConfigError::PeerTaken { name: name.clone(), address: config.peers[name].address.clone() }
 }
 

@@ -10,13 +10,13 @@ use crate::config::Name;
 /// Nothing is exchanged with it any more, and what was known of it is forgotten. Its files and ours stay as they are.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  foldersync peer remove usb")]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The peer
     #[arg(value_name = "NAME")]
     name: Name,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let (config, peer) = session.home()?.edit(|config, editor| {
         let peer = super::known(config, &args.name)?.clone();
         editor.remove_peer(&args.name);

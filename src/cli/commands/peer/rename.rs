@@ -8,7 +8,7 @@ use crate::config::Name;
 /// Give a peer another name
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  foldersync peer rename origin nas")]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Its name now
     #[arg(value_name = "OLD")]
     old: Name,
@@ -17,7 +17,7 @@ pub(super) struct Args {
     new: Name,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let (config, peer) = session.home()?.edit(|config, editor| {
         let peer = super::known(config, &args.old)?.clone();
         if config.peers.contains_key(&args.new) {

@@ -14,7 +14,7 @@ use crate::config::{Config, Name, PeerSettings};
 #[command(
     after_long_help = "Examples:\n  foldersync peer set nas direction=receive\n  foldersync peer set nas address=/mnt/nas/docs folders=docs,photos"
 )]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The peer
     #[arg(value_name = "NAME")]
     name: Name,
@@ -23,23 +23,23 @@ pub(super) struct Args {
     settings: Vec<String>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     session.home()?.edit(|config, editor| {
         let mut peer = super::known(config, &args.name)?.clone();
         for setting in &args.settings {
-            set(session, config, &mut peer, setting)?;
+            set(config, &mut peer, setting)?;
         }
         editor.set_peer(&args.name, &peer);
         Ok::<_, CommandError>(ExitCode::Done)
     })
 }
 
-fn set(session: &Session, config: &Config, peer: &mut PeerSettings, setting: &str) -> Result<(), CommandError> {
+fn set(config: &Config, peer: &mut PeerSettings, setting: &str) -> Result<(), CommandError> {
     let (key, value) =
         setting.split_once('=').ok_or_else(|| CommandError::usage(format!("`{setting}` is not `KEY=VALUE`")))?;
     let wrong = |what: &dyn std::fmt::Display| CommandError::usage(format!("`{key}`: {what}"));
     match key {
-        "address" => peer.address = super::address(session, OsStr::new(value))?,
+        "address" => peer.address = super::address(OsStr::new(value))?,
         "direction" => peer.direction = value.parse().map_err(|error| wrong(&error))?,
         "join" => peer.join = value.parse().map_err(|_| wrong(&"it takes `true` or `false`"))?,
         "folders" => {

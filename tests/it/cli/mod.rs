@@ -1,0 +1,6 @@
+//! The command line, by running the built command.
+
+mod config;
+mod documents;
+mod peer;
+mod usage;

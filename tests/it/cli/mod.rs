@@ -4,3 +4,4 @@ mod config;
 mod documents;
 mod peer;
 mod usage;
+mod workflow;

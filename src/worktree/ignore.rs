@@ -438,7 +438,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
         #[test]
         fn agrees_with_git_on_any_pattern(root in "([!]?/?(a|b|c|x|\\*|\\*\\*|/|\\?|\\[ab\\]|\\[!a\\]|\\[|\\]|foo|bar|\\.o|-|\\\\){1,6}/?\n){1,4}",
                                           inner in "([!]?/?(b|c|d|\\*|\\*\\*|/|x|y){1,4}/?\n){0,3}") {

@@ -26,4 +26,4 @@ pub use error::WorktreeError;
 //pub use plan::{ApplyPlan, Refused, Target, WhyRefused, plan};
 pub use read::OpenLeaf;
 pub use root::{OnDisk, Root};
-//pub use scan::{Found, LeftOut, Scan, ScanOptions, Stats, What, Why, scan};
+pub use scan::{Found, LeftOut, Scan, ScanOptions, Stats, What, Why, scan};

@@ -1,1 +1,29 @@
-//! (to be written)
+//! The users' files: the only reader and the only writer of what stands in a synced folder.
+//!
+//! It owns looking at the disk ([`scan`], [`Root::look`]), reading one file with the proof that it held still
+//! ([`Root::open_leaf`]), and bringing the disk to a new state ([`plan`], then [`apply`]). It knows neither git nor
+//! the store: what the disk last held comes in as a [`DiskTable`](crate::table::DiskTable), content through
+//! [`Content`], and what was found or done goes out as values.
+//!
+//! Everything below the folder is reached component by component from its open descriptor, without following a
+//! symlink: whatever is swapped in meanwhile, nothing outside the folder is read or written. `.git` and
+//! `.foldersync` are never touched, except that [`apply`] stages in the folder it is given for that.
+//!
+//! What it promises after a crash is said in the header of [`mod@apply`]: each path holds its old content or its new
+//! content, complete, and nothing that is not in history is gone.
+
+pub mod apply;
+mod error;
+mod ignore;
+mod plan;
+mod read;
+mod root;
+mod scan;
+mod stage;
+
+//pub use apply::{Applied, Content, apply};
+pub use error::WorktreeError;
+//pub use plan::{ApplyPlan, Refused, Target, WhyRefused, plan};
+pub use read::OpenLeaf;
+pub use root::{OnDisk, Root};
+pub use scan::{Found, LeftOut, Scan, ScanOptions, Stats, What, Why, scan};

@@ -3,6 +3,7 @@
 pub mod commit;
 pub mod error;
 pub mod objects;
+pub mod pack;
 pub mod tree;
 
 pub use commit::{Commit, Signature};

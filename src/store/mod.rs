@@ -1,5 +1,6 @@
 //! The repository: the only part of foldersync that knows git.
 
+pub mod burst;
 pub mod commit;
 pub mod error;
 pub mod objects;

@@ -1,5 +1,6 @@
 //! The repository: the only part of foldersync that knows git.
 
+pub mod burst;
 pub mod commit;
 pub mod durable;
 pub mod error;
@@ -9,6 +10,7 @@ pub mod objects;
 pub mod refs;
 pub mod repository;
 pub mod settings;
+pub mod pack;
 pub mod tree;
 
 pub use commit::{Commit, Signature};

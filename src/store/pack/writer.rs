@@ -1,0 +1,422 @@
+//! Writing one pack.
+//!
+//! Owns the temporary file until [`PackWriter::finish`] has made it durable and visible. Nothing of a pack that was
+//! not finished is ever seen; dropped, it leaves nothing behind. The ids of objects are computed here or by
+//! [`PackedBlob`]; nobody else's word is taken for them.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::blob::{Deflater, PackedBlob};
+use super::entry::{EntryKind, HEADER_LEN, pack_header, write_header};
+use super::ids::IdTable;
+use super::index::{IndexEntry, write_index};
+use crate::id::ObjectId;
+use crate::store::error::StoreError;
+use crate::store::objects::{ObjectHasher, ObjectKind, object_id};
+
+/// A pack that is durable and visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Its name, without an ending: `pack-<checksum>`.
+    pub name: String,
+    /// The objects in it.
+    pub objects: u64,
+    /// The bytes of the pack, without its index.
+    pub bytes: u64,
+}
+
+/// Where an object stands in the pack that is being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// The object.
+    pub id: ObjectId,
+    /// Where its entry begins: for deltas against it.
+    pub offset: u64,
+}
+
+/// Writes a pack.
+pub struct PackWriter {
+    dir: PathBuf,
+    file: BufWriter<NamedTempFile>,
+    offset: u64,
+    entries: Vec<IndexEntry>,
+    table: IdTable,
+    deflater: Deflater,
+    scratch: Vec<u8>,
+}
+
+impl PackWriter {
+    /// Begins a pack in `pack_dir`.
+    pub fn create(pack_dir: &Path) -> Result<Self, StoreError> {
+        let file = temporary(pack_dir)?;
+        let mut file = BufWriter::with_capacity(256 << 10, file);
+        file.write_all(&pack_header(0)).map_err(StoreError::io("write", pack_dir))?;
+        Ok(Self {
+            dir: pack_dir.to_owned(),
+            file,
+            offset: HEADER_LEN,
+            entries: Vec::new(),
+            table: IdTable::default(),
+            deflater: Deflater::default(),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// How many objects it has so far.
+    pub fn objects(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// How many bytes it has so far.
+    pub fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    /// Where the object with this id stands, if it is in the pack.
+    pub fn find(&self, id: &ObjectId) -> Option<Placed> {
+        let position = self.table.get(id, |position| self.entries[position as usize].id)?;
+        Some(Placed { id: *id, offset: self.entries[position as usize].offset })
+    }
+
+    /// Puts a whole object, deflated where that pays; small ones and commits are stored.
+    pub fn put(&mut self, kind: ObjectKind, content: &[u8]) -> Result<Placed, StoreError> {
+        self.put_known(kind, object_id(kind, content), content)
+    }
+
+    /// Puts a whole object whose id has been computed already.
+    pub(crate) fn put_known(&mut self, kind: ObjectKind, id: ObjectId, content: &[u8]) -> Result<Placed, StoreError> {
+        if let Some(placed) = self.find(&id) {
+            return Ok(placed);
+        }
+        let mut entry = std::mem::take(&mut self.scratch);
+        entry.clear();
+        write_header(&mut entry, EntryKind::Whole(kind), content.len() as u64);
+        if kind == ObjectKind::Commit {
+            super::blob::store(content, &mut entry);
+        } else {
+            self.deflater.deflate(content, &mut entry);
+        }
+        let placed = self.append(id, crc32fast::hash(&entry), &entry);
+        self.scratch = entry;
+        placed
+    }
+
+    /// Puts a blob that was made ready elsewhere.
+    pub fn put_packed(&mut self, blob: &PackedBlob) -> Result<Placed, StoreError> {
+        match self.find(&blob.id) {
+            Some(placed) => Ok(placed),
+            None => self.append(blob.id, blob.crc, &blob.entry),
+        }
+    }
+
+    /// Puts the object `id` as a delta against the one at offset `base`; stored, since bundles compress it better.
+    pub(crate) fn put_delta(&mut self, id: ObjectId, base: u64, delta: &[u8]) -> Result<Placed, StoreError> {
+        debug_assert!(base < self.offset, "the base stands before its delta");
+        if let Some(placed) = self.find(&id) {
+            return Ok(placed);
+        }
+        let mut entry = std::mem::take(&mut self.scratch);
+        entry.clear();
+        write_header(&mut entry, EntryKind::OffsetDelta(self.offset - base), delta.len() as u64);
+        super::blob::store(delta, &mut entry);
+        let placed = self.append(id, crc32fast::hash(&entry), &entry);
+        self.scratch = entry;
+        placed
+    }
+
+    /// Puts an entry as it lies in another pack, with a header for this one; `id` is what that pack's index says.
+    pub(crate) fn put_raw(&mut self, id: ObjectId, header: &[u8], deflated: &[u8]) -> Result<Placed, StoreError> {
+        if let Some(placed) = self.find(&id) {
+            return Ok(placed);
+        }
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(header);
+        crc.update(deflated);
+        self.note(id, crc.finalize())?;
+        let placed = Placed { id, offset: self.offset };
+        self.file.write_all(header).and_then(|()| self.file.write_all(deflated)).map_err(self.failed("write"))?;
+        self.offset += (header.len() + deflated.len()) as u64;
+        Ok(placed)
+    }
+
+    /// Puts a blob of `size` bytes from `content` without holding it in memory. Where there are fewer or more bytes
+    /// (somebody is writing the file), nothing is put and `None` answers.
+    pub fn stream_blob(&mut self, size: u64, content: &mut dyn Read) -> Result<Option<ObjectId>, StoreError> {
+        let start = self.offset;
+        match self.try_stream(size, content) {
+            Ok(Some(entry)) if self.find(&entry.id).is_none() => {
+                self.note(entry.id, entry.crc)?;
+                self.offset = entry.offset;
+                Ok(Some(entry.id))
+            }
+            other => {
+                self.file.flush().map_err(self.failed("write"))?;
+                self.file.get_ref().as_file().set_len(start).map_err(self.failed("write"))?;
+                self.file.seek(SeekFrom::Start(start)).map_err(self.failed("write"))?;
+                Ok(other?.map(|entry| entry.id))
+            }
+        }
+    }
+
+    /// Writes the entry; the answer's `offset` is where it ends.
+    fn try_stream(&mut self, size: u64, content: &mut dyn Read) -> Result<Option<IndexEntry>, StoreError> {
+        let mut header = Vec::new();
+        write_header(&mut header, EntryKind::Whole(ObjectKind::Blob), size);
+        let mut buffer = vec![0; 256 << 10];
+        let mut filled = fill(content, &mut buffer).map_err(StoreError::io("read", Path::new("the file's content")))?;
+        let level = if self.deflater.pays(&buffer[..filled]) {
+            flate2::Compression::new(1)
+        } else {
+            flate2::Compression::none()
+        };
+        let failed = |dir: &Path| {
+            let dir = dir.to_owned();
+            move |source| StoreError::Io { what: "write", path: dir, source }
+        };
+        let mut out = Counting { out: &mut self.file, crc: crc32fast::Hasher::new(), len: 0 };
+        out.write_all(&header).map_err(failed(&self.dir))?;
+        let mut deflate = flate2::write::ZlibEncoder::new(out, level);
+        let mut hasher = ObjectHasher::new(ObjectKind::Blob, size);
+        let mut rest = size;
+        while filled > 0 {
+            let Some(left) = rest.checked_sub(filled as u64) else { return Ok(None) };
+            rest = left;
+            hasher.update(&buffer[..filled]);
+            deflate.write_all(&buffer[..filled]).map_err(failed(&self.dir))?;
+            filled = fill(content, &mut buffer).map_err(StoreError::io("read", Path::new("the file's content")))?;
+        }
+        if rest > 0 {
+            return Ok(None);
+        }
+        let out = deflate.finish().map_err(failed(&self.dir))?;
+        let end = self.offset + out.len;
+        let crc = out.crc.finalize();
+        Ok(Some(IndexEntry { id: hasher.finish(), crc, offset: end }))
+    }
+
+    fn append(&mut self, id: ObjectId, crc: u32, entry: &[u8]) -> Result<Placed, StoreError> {
+        self.note(id, crc)?;
+        let placed = Placed { id, offset: self.offset };
+        self.file.write_all(entry).map_err(self.failed("write"))?;
+        self.offset += entry.len() as u64;
+        Ok(placed)
+    }
+
+    /// Lists the entry that begins where the pack ends now.
+    fn note(&mut self, id: ObjectId, crc: u32) -> Result<(), StoreError> {
+        let position = u32::try_from(self.entries.len()).map_err(|_| StoreError::TooLarge {
+            what: "the number of objects in a pack".to_owned(),
+            limit: u64::from(u32::MAX),
+        })?;
+        self.table.insert(&id, position, |position| self.entries[position as usize].id);
+        self.entries.push(IndexEntry { id, crc, offset: self.offset });
+        Ok(())
+    }
+
+    fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> StoreError + use<> {
+        let path = self.file.get_ref().path().to_owned();
+        move |source| StoreError::Io { what, path, source }
+    }
+
+    /// Makes the pack durable and visible, as an ordered one; `None` (and no pack) if it has no object.
+    pub fn finish(self) -> Result<Option<Finished>, StoreError> {
+        self.finish_as(true)
+    }
+
+    /// As [`Self::finish`], with or without the marker of ordered packs.
+    pub(crate) fn finish_as(self, ordered: bool) -> Result<Option<Finished>, StoreError> {
+        if self.entries.is_empty() {
+            return Ok(None);
+        }
+        let Self { dir, file, mut entries, offset, .. } = self;
+        let file = file.into_inner().map_err(|error| StoreError::io("write", &dir)(error.into_error()))?;
+        let checksum = seal(file.as_file(), u32::try_from(entries.len()).expect("counted by `note`"), offset)
+            .map_err(StoreError::io("write", file.path()))?;
+        publish(&dir, file, &checksum, &mut entries, ordered).map(Some)
+    }
+}
+
+/// Reads until `buffer` is full or there is no more.
+fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+struct Counting<'a, W> {
+    out: &'a mut W,
+    crc: crc32fast::Hasher,
+    len: u64,
+}
+
+impl<W: io::Write> io::Write for Counting<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write_all(bytes)?;
+        self.crc.update(bytes);
+        self.len += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A temporary file for a pack, under a name that `git gc` knows as litter.
+pub(crate) fn temporary(dir: &Path) -> Result<NamedTempFile, StoreError> {
+    tempfile::Builder::new().prefix("tmp_pack_").tempfile_in(dir).map_err(StoreError::io("create", dir))
+}
+
+/// Puts the number of entries into a pack's header and the checksum behind its last entry, which ends at `end`.
+pub(crate) fn seal(file: &File, count: u32, end: u64) -> io::Result<[u8; 20]> {
+    use std::os::unix::fs::FileExt as _;
+    file.write_all_at(&pack_header(count), 0)?;
+    let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
+    while at < end {
+        let len = usize::try_from(end - at).map_or(buffer.len(), |rest| rest.min(buffer.len()));
+        file.read_exact_at(&mut buffer[..len], at)?;
+        hasher.update(&buffer[..len]);
+        at += len as u64;
+    }
+    let checksum = hasher.try_finalize().map_err(io::Error::other)?;
+    let checksum: [u8; 20] = checksum.as_bytes().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+    file.write_all_at(&checksum, end)?;
+    file.set_len(end + super::entry::TRAILER_LEN)?;
+    Ok(checksum)
+}
+
+/// Makes a sealed pack durable and visible: synced, then renamed, with its marker and its index, the index last.
+pub(crate) fn publish(
+    dir: &Path,
+    file: NamedTempFile,
+    checksum: &[u8; 20],
+    entries: &mut [IndexEntry],
+    ordered: bool,
+) -> Result<Finished, StoreError> {
+    let name = format!("pack-{}", ObjectId::from_bytes(*checksum));
+    let pack = dir.join(format!("{name}.pack"));
+    let bytes = file.as_file().metadata().map_err(StoreError::io("read", file.path()))?.len();
+    let finished = Finished { objects: entries.len() as u64, bytes, name };
+    if pack.exists() && dir.join(format!("{}.idx", finished.name)).exists() {
+        return Ok(finished);
+    }
+    let mut index =
+        tempfile::Builder::new().prefix("tmp_idx_").tempfile_in(dir).map_err(StoreError::io("create", dir))?;
+    write_index(entries, checksum, index.as_file_mut()).map_err(StoreError::io("write", index.path()))?;
+    for file in [&file, &index] {
+        fs::set_permissions(file.path(), Permissions::from_mode(0o444))
+            .and_then(|()| sync(file.as_file()))
+            .map_err(StoreError::io("sync", file.path()))?;
+    }
+    file.persist(&pack).map_err(|error| StoreError::io("rename", &pack)(error.error))?;
+    if ordered {
+        let sequence = super::reader::last_sequence(dir)? + 1;
+        let marker = dir.join(format!("{}.{sequence:010}.ordered", finished.name));
+        File::create(&marker).map_err(StoreError::io("create", &marker))?;
+    }
+    let path = pack.with_extension("idx");
+    index.persist(&path).map_err(|error| StoreError::io("rename", &path)(error.error))?;
+    sync_dir(dir)?;
+    Ok(finished)
+}
+
+/// Brings a file's bytes to the disk.
+fn sync(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
+/// Brings a folder's names to the disk.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::pack::blob::tests::noise;
+    use crate::store::pack::testing::{git, repository};
+
+    #[test]
+    fn an_empty_pack_is_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(PackWriter::create(folder.path()).expect("begun").finish().expect("finished"), None);
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn a_pack_that_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut writer = PackWriter::create(folder.path()).expect("begun");
+        writer.put(ObjectKind::Blob, b"hello").expect("put");
+        drop(writer);
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn git_agrees_with_pack_and_index() {
+        let (folder, pack_dir) = repository();
+        let mut writer = PackWriter::create(&pack_dir).expect("begun");
+        let mut deflater = Deflater::default();
+        let hello = writer.put(ObjectKind::Blob, b"hello\n").expect("put");
+        assert_eq!(hello.id.to_string(), "ce013625030ba8dba906f756967f9e9ca394464a");
+        assert_eq!(writer.put(ObjectKind::Blob, b"hello\n").expect("put"), hello);
+        let text = "some text ".repeat(5000).into_bytes();
+        for content in [&noise(100)[..], &noise(200_000), &text, b""] {
+            let blob = PackedBlob::deflate(&mut deflater, content);
+            assert_eq!(writer.put_packed(&blob).expect("put").id, object_id(ObjectKind::Blob, content));
+        }
+        let made = object_id(ObjectKind::Blob, b"hello world\n");
+        let delta = super::super::delta::splice(6, 5, 0, b" world");
+        writer.put_delta(made, hello.offset, &delta).expect("put");
+        let large = [&text[..], &noise(3_000_000)].concat();
+        let streamed = writer.stream_blob(large.len() as u64, &mut &large[..]).expect("put");
+        assert_eq!(streamed, Some(object_id(ObjectKind::Blob, &large)));
+        let finished = writer.finish().expect("finished").expect("objects");
+        assert_eq!(finished.objects, 7);
+
+        let pack = pack_dir.join(format!("{}.pack", finished.name));
+        assert_eq!(fs::metadata(&pack).expect("there").permissions().mode() & 0o777, 0o444);
+        let index = folder.path().join("again.idx");
+        git(folder.path(), &["index-pack", "--strict", "-o", &index.to_string_lossy(), &pack.to_string_lossy()]);
+        assert_eq!(
+            fs::read(&index).expect("git's index"),
+            fs::read(pack.with_extension("idx")).expect("our index"),
+            "the index is what git would write"
+        );
+        assert_eq!(git(folder.path(), &["cat-file", "-p", &made.to_string()]), "hello world\n");
+        git(folder.path(), &["fsck", "--full", "--strict"]);
+    }
+
+    #[test]
+    fn a_blob_of_another_size_than_said_is_taken_back() {
+        let (folder, pack_dir) = repository();
+        let mut writer = PackWriter::create(&pack_dir).expect("begun");
+        writer.put(ObjectKind::Blob, b"before").expect("put");
+        let (bytes, text) = (writer.bytes(), b"text ".repeat(200_000));
+        for size in [text.len() as u64 - 1, text.len() as u64 + 1, 0] {
+            assert_eq!(writer.stream_blob(size, &mut &text[..]).expect("tried"), None);
+            assert_eq!(writer.bytes(), bytes);
+        }
+        let known = writer.stream_blob(6, &mut &b"before"[..]).expect("tried");
+        assert_eq!((known, writer.objects()), (Some(object_id(ObjectKind::Blob, b"before")), 1));
+        let after = writer.stream_blob(text.len() as u64, &mut &text[..]).expect("put").expect("as many as said");
+        writer.put(ObjectKind::Blob, b"after").expect("put");
+        writer.finish().expect("finished");
+        assert_eq!(git(folder.path(), &["cat-file", "blob", &after.to_string()]).len(), text.len());
+        git(folder.path(), &["fsck", "--full", "--strict"]);
+    }
+}

@@ -2,9 +2,11 @@
 
 pub mod commit;
 pub mod error;
+pub mod graph;
 pub mod objects;
 pub mod tree;
 
 pub use commit::{Commit, Signature};
 pub use error::StoreError;
+pub use graph::Graph;
 pub use objects::{ObjectHasher, ObjectKind, Objects, object_id};

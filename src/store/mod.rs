@@ -2,6 +2,7 @@
 
 pub mod commit;
 pub mod error;
+pub mod history;
 pub mod objects;
 pub mod tree;
 

@@ -7,6 +7,7 @@ pub mod error;
 pub mod index_file;
 pub mod lock;
 pub mod graph;
+pub mod history;
 pub mod objects;
 pub mod refs;
 pub mod repository;

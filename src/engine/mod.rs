@@ -1,4 +1,6 @@
 //! (to be written)
 
+pub mod diff;
+pub mod history;
 pub mod report;
 pub mod revspec;

@@ -241,7 +241,13 @@ fn index(
         })?;
         if is_merge {
             for path in &message.conflicts {
-                if let Some(entry) = in_conflict(indexing.objects, path, commit.tree, &trees)? {
+                let entry = leaf(indexing.objects, commit.tree, path)?;
+                let mut known = entry.is_some();
+                for &tree in &trees {
+                    known = known || leaf(indexing.objects, tree, path)?.is_some();
+                }
+                // A message may say anything; where no side has anything there is nothing to have a revision of.
+                if known {
                     record(path.as_bytes(), Verb::Merge, entry)?;
                 }
             }
@@ -257,27 +263,9 @@ fn index(
     Ok(())
 }
 
-/// What stands in the merge's `tree` at a path that it says was in conflict; `None` where no side ever had anything there.
-fn in_conflict(
-    objects: &Objects,
-    path: &SyncPath,
-    tree: TreeId,
-    parents: &[TreeId],
-) -> Result<Option<Option<Entry>>, StoreError> {
-    let leaf = |tree: TreeId| -> Result<Option<Entry>, StoreError> {
-        Ok(match tree::lookup(objects, tree, path)? {
-            At::Leaf(entry) => Some(entry),
-            At::Nothing | At::Folder(_) => None,
-        })
-    };
-    let entry = leaf(tree)?;
-    if entry.is_some() {
-        return Ok(Some(entry));
-    }
-    for &parent in parents {
-        if leaf(parent)?.is_some() {
-            return Ok(Some(None));
-        }
-    }
-    Ok(None)
+fn leaf(objects: &Objects, tree: TreeId, path: &SyncPath) -> Result<Option<Entry>, StoreError> {
+    Ok(match tree::lookup(objects, tree, path)? {
+        At::Leaf(entry) => Some(entry),
+        At::Nothing | At::Folder(_) => None,
+    })
 }

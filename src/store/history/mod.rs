@@ -80,6 +80,19 @@ impl Key {
         Self { date, generation: i64::MAX, commit: CommitId::from_bytes([0xff; 20]) }
     }
 
+    /// The least key behind this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        let mut bytes = *self.commit.as_bytes();
+        for byte in bytes.iter_mut().rev() {
+            *byte = byte.wrapping_add(1);
+            if *byte != 0 {
+                return Self { commit: CommitId::from_bytes(bytes), ..self };
+            }
+        }
+        Self { generation: self.generation + 1, commit: CommitId::from_bytes(bytes), ..self }
+    }
+
     /// Behind all keys.
     pub const END: Self = Self::end_of(i64::MAX);
 }

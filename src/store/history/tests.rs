@@ -467,11 +467,11 @@ fn grown(steps: &[Step]) -> Repository {
         tips[step.branch] = sample.commit(100 + step.clock, &parents, "step", &edits);
     }
     let mut parents: Vec<usize> = Vec::new();
-    tips.into_iter().for_each(|tip| {
+    for tip in tips {
         if !parents.contains(&tip) {
-            parents.push(tip)
+            parents.push(tip);
         }
-    });
+    }
     sample.commit(120, &parents, "join", &[("joined", Some("1"))]);
     sample.build()
 }

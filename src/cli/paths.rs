@@ -1,6 +1,6 @@
 //! What a person types as a path, as a path of the folder.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -79,8 +79,7 @@ impl<'a> Places<'a> {
 
     /// The file and the revision that `FILE@REV` names.
     pub(crate) fn file_rev(&self, argument: &OsStr) -> Result<FileRev, CommandError> {
-        let path = OsString::from_vec(self.relative(argument)?);
-        Ok(FileRev::parse(&path, b"")?)
+        Ok(FileRev::parse(&self.relative(argument)?, b"", false)?)
     }
 
     /// The newest revision of a file whose name is taken as it is, whatever `@` is in it.

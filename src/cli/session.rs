@@ -86,7 +86,7 @@ impl Session {
 
     fn context_with(monitor: Arc<dyn Monitor>) -> Context {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Context { clock: Arc::new(SystemClock), monitor, threads }
+        Context { clock: Arc::new(SystemClock), monitor, threads, zone: jiff::tz::TimeZone::system() }
     }
 
     /// The top of the folder that the command is about.

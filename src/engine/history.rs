@@ -339,6 +339,11 @@ impl<'a> History<'a> {
         }
     }
 
+    /// The newest commit up to a time, by the order of the index; none before the first.
+    pub fn newest_at(&mut self, time: Timestamp) -> Result<Option<CommitId>, HistoryError> {
+        self.ask(|history| Ok(history.index.tips_at(time.secs)?.first().copied()))
+    }
+
     /// The edits of the head that bring the folder, or what stands at and below `at_path`, back to how it was at
     /// `point`: sorted by path, one a path, none for what is so already. What came later is removed. (Whoever makes
     /// them one by one removes first: a file may have to make way for a folder, or the other way.)

@@ -1,8 +1,27 @@
-//! (to be written)
+//! The engine: what foldersync does with a folder. It joins the four parts below it, which do not know each other.
+//!
+//! A [`Folder`] is opened, and then asked; everything that changes it takes the folder's lock, finishes what a killed
+//! process left, does its work and leaves a state from which a kill at any point is recovered (see [`folder`]).
 
+mod bundles;
+mod capture;
+mod checkout;
+mod conflicts;
 pub mod diff;
+mod error;
+mod exchange;
+pub mod folder;
+mod going_back;
 pub mod history;
+pub mod merge;
+mod order;
+mod outbox;
+mod peers;
 pub mod report;
 pub mod revspec;
-pub mod merge;
-pub mod report;
+mod status;
+mod upkeep;
+
+pub use error::{EngineError, Failure};
+pub use exchange::{Address, PeerTarget, ServeOptions};
+pub use folder::{Context, Device, Folder, InitOptions};

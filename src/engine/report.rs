@@ -156,6 +156,21 @@ pub struct Revision {
     pub renamed_from: Option<SyncPath>,
 }
 
+/// What differs between two revisions of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiffReport {
+    /// The one side: `notes.txt@2`.
+    pub from_label: String,
+    /// The other side: `notes.txt (in the folder)`.
+    pub to_label: String,
+    /// Bytes of the one; none where nothing stood there.
+    pub from_size: Option<u64>,
+    /// Bytes of the other.
+    pub to_size: Option<u64>,
+    /// A unified diff, empty where nothing differs; none where one of them is binary, or too large to compare.
+    pub text: Option<Vec<u8>>,
+}
+
 /// What `revert`, `restore` or `conflicts resolve` did.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RevertReport {

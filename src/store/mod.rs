@@ -1,6 +1,9 @@
 //! The repository: the only part of foldersync that knows git.
 
+pub mod bundle;
 pub mod burst;
+pub mod consolidate;
+pub mod quarantine;
 pub mod commit;
 pub mod durable;
 pub mod error;

@@ -3,6 +3,8 @@
 //! Owns the handle on the object database. Reads only; what it reads is checked by whoever lets it in (see
 //! `quarantine`). A handle is for one thread: [`Objects::clone`] makes another that shares the opened packs.
 
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -74,6 +76,17 @@ impl ObjectHasher {
     }
 }
 
+impl Write for ObjectHasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 pub(crate) fn from_gix(id: &gix_hash::oid) -> ObjectId {
     ObjectId::from_slice(id.as_bytes()).expect("foldersync's repositories hash with SHA-1")
 }
@@ -92,6 +105,8 @@ pub struct Objects {
 const SLOTS: u16 = 4096;
 /// Bytes of delta bases that a handle keeps for the next object.
 const DELTA_CACHE: usize = 32 << 20;
+/// Blobs of more bytes are streamed.
+const STREAMED: u64 = 8 << 20;
 
 impl Objects {
     /// Opens the objects of a repository: `objects_dir` is its `objects` folder.
@@ -144,6 +159,55 @@ impl Objects {
         let mut buffer = Vec::new();
         self.read(ObjectKind::Commit, &id.into(), &mut buffer)?;
         Commit::parse(id, &buffer)
+    }
+
+    /// Writes the content of a blob to `out`; a large one streams, so that it is never held as a whole. Returns its
+    /// size in bytes.
+    pub fn copy_blob(&self, id: &ObjectId, out: &mut dyn Write) -> Result<u64, StoreError> {
+        let failed = |source| StoreError::Io { what: "write", path: format!("the content of blob {id}").into(), source };
+        match self.header(id)? {
+            Some((ObjectKind::Blob, size)) if size > STREAMED => {
+                if let Some(copied) = self.stream_packed(id, size, out)? {
+                    return Ok(copied);
+                }
+            }
+            Some(_) => {}
+            None => return Err(StoreError::Missing { id: *id }),
+        }
+        let mut content = Vec::new();
+        self.read(ObjectKind::Blob, id, &mut content)?;
+        out.write_all(&content).map_err(failed)?;
+        Ok(content.len() as u64)
+    }
+
+    /// Streams a blob that lies in a pack as it is; `None` where it is loose, or a delta.
+    fn stream_packed(&self, id: &ObjectId, size: u64, out: &mut dyn Write) -> Result<Option<u64>, StoreError> {
+        let pack_dir = self.handle.store_ref().path().join("pack");
+        let listed = std::fs::read_dir(&pack_dir).map_err(StoreError::io("read", &pack_dir))?;
+        for file in listed {
+            let index_path = file.map_err(StoreError::io("read", &pack_dir))?.path();
+            if index_path.extension().is_none_or(|extension| extension != "idx") {
+                continue;
+            }
+            let damaged = |detail: &dyn ToString| StoreError::damaged(format!("pack {}", index_path.display()), detail.to_string());
+            let index = gix_pack::index::File::at(&index_path, gix_hash::Kind::Sha1).map_err(|error| damaged(&error))?;
+            let Some(at) = index.lookup(to_gix(id)) else { continue };
+            let offset = index.pack_offset_at_index(at);
+            let path = index_path.with_extension("pack");
+            let mut file = BufReader::with_capacity(1 << 16, File::open(&path).map_err(StoreError::io("open", &path))?);
+            file.seek(SeekFrom::Start(offset)).map_err(StoreError::io("read", &path))?;
+            let entry = gix_pack::data::Entry::from_read(&mut file, offset, 20).map_err(StoreError::io("read", &path))?;
+            if !entry.header.is_base() || entry.decompressed_size != size {
+                continue;
+            }
+            let failed = |source| StoreError::Io { what: "copy", path: format!("the content of blob {id}").into(), source };
+            let copied = io::copy(&mut flate2::bufread::ZlibDecoder::new(file).take(size + 1), out).map_err(failed)?;
+            if copied != size {
+                return Err(damaged(&format!("blob {id} has {copied} bytes, not {size}")));
+            }
+            return Ok(Some(copied));
+        }
+        Ok(None)
     }
 
     /// Reads the content of a tree; the empty tree is always there.

@@ -4,6 +4,7 @@
 //! without writing anything. Trees come from peers: whatever is read here is taken apart with care.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use super::error::StoreError;
 use super::objects::Objects;
@@ -141,6 +142,50 @@ pub fn lookup(objects: &Objects, root: TreeId, path: &SyncPath) -> Result<At, St
         }
     }
     Ok(at)
+}
+
+/// What stands at each of these paths, which must be sorted, in the tree `root`. Each folder is read once.
+pub fn lookup_many(objects: &Objects, root: TreeId, paths: &[&SyncPath]) -> Result<Vec<At>, StoreError> {
+    debug_assert!(paths.is_sorted(), "paths are sorted");
+    let mut found = vec![At::Nothing; paths.len()];
+    let wanted: Vec<(usize, &[u8])> = paths.iter().map(|path| path.as_bytes()).enumerate().collect();
+    lookup_at(objects, root, &wanted, &mut found)?;
+    Ok(found)
+}
+
+fn lookup_at(objects: &Objects, tree: TreeId, wanted: &[(usize, &[u8])], found: &mut [At]) -> Result<(), StoreError> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut content = Vec::new();
+    objects.tree(tree, &mut content)?;
+    let mut by_name: HashMap<&[u8], TreeEntry<'_>> = HashMap::new();
+    for entry in entries(&content) {
+        let entry = entry.map_err(damaged(tree))?;
+        by_name.insert(entry.name, entry);
+    }
+    // Paths below one folder need not stand together (`a/b`, `a-b`, `a/c` sort otherwise), so they are gathered.
+    let mut below: Vec<(TreeId, Vec<(usize, &[u8])>)> = Vec::new();
+    let mut folders: HashMap<&[u8], usize> = HashMap::new();
+    for &(at, path) in wanted {
+        let end = path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
+        let Some(entry) = by_name.get(&path[..end]) else { continue };
+        let folder = (entry.is_tree() && entry.leaf().is_none()).then(|| entry.id.as_tree());
+        if end == path.len() {
+            found[at] = match (entry.leaf(), folder) {
+                (Some(leaf), _) => At::Leaf(leaf),
+                (None, Some(folder)) => At::Folder(folder),
+                (None, None) => At::Nothing,
+            };
+        } else if let Some(folder) = folder {
+            let slot = *folders.entry(&path[..end]).or_insert_with(|| {
+                below.push((folder, Vec::new()));
+                below.len() - 1
+            });
+            below[slot].1.push((at, &path[end + 1..]));
+        }
+    }
+    below.into_iter().try_for_each(|(folder, wanted)| lookup_at(objects, folder, &wanted, found))
 }
 
 /// Every leaf that differs between two trees (`None`: nothing at all), in the order of paths as trees have it. A

@@ -101,6 +101,16 @@ pub enum What {
     Gone,
 }
 
+impl What {
+    /// What stands there now, if anything.
+    pub const fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::New { kind, .. } | Self::Suspect { kind, .. } => Some(*kind),
+            Self::Gone => None,
+        }
+    }
+}
+
 /// Something that is not looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {

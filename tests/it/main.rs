@@ -6,8 +6,13 @@
 #![allow(unreachable_pub, reason = "what tests share is shared by `pub` alone")]
 
 mod architecture;
+mod capture;
 mod cli;
+mod crash;
+mod property;
+mod sites;
 mod support;
+mod sync;
 
 use std::fs;
 use std::path::Path;

@@ -11,7 +11,7 @@ use crate::cli::exit::ExitCode;
 use crate::cli::paths::Places;
 use crate::cli::session::Session;
 use crate::cli::ui::{Out, style};
-use crate::engine::FileDiff;
+use crate::engine::report::DiffReport;
 
 /// Show what differs between two revisions of a file, or between a revision and the file
 #[derive(Debug, clap::Args)]
@@ -69,7 +69,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     Ok(ExitCode::Done)
 }
 
-fn print(out: &mut Out<'_>, diff: &FileDiff) -> io::Result<()> {
+fn print(out: &mut Out<'_>, diff: &DiffReport) -> io::Result<()> {
     let Some(text) = &diff.text else {
         write!(out, "Binary files ")?;
         out.text(&diff.from_label)?;
@@ -111,8 +111,8 @@ mod tests {
     use super::*;
     use crate::cli::ui::Ui;
 
-    fn diff(text: Option<&str>) -> FileDiff {
-        FileDiff {
+    fn diff(text: Option<&str>) -> DiffReport {
+        DiffReport {
             from_label: "notes.txt@1".to_owned(),
             to_label: "notes.txt".to_owned(),
             text: text.map(|text| text.as_bytes().to_vec()),

@@ -1,0 +1,439 @@
+//! Capture: what changed on disk becomes one commit a path.
+//!
+//! Files are read once, by several threads, hashed and deflated on the way; their results are taken in order, so the
+//! commits are the same whatever the threads do. A file that changes while it is read is read again, and left for the
+//! next time if it does not come to rest. After a kill before the refs move, nothing has happened; after it, the table
+//! may be behind, and the next capture reads the files again and finds their content recorded.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::change::{Change, Edit};
+use crate::clock::Timestamp;
+use crate::engine::error::EngineError;
+use crate::engine::folder::{Folder, Work};
+use crate::engine::order::commit_order;
+use crate::engine::report::{CaptureReport, LeftOut};
+use crate::entry::{Entry, Fingerprint, Kind};
+use crate::id::{CommitId, ObjectId};
+use crate::message::Message;
+use crate::monitor::Stage;
+use crate::path::SyncPath;
+use crate::store::burst::{Burst, NewCommit};
+use crate::store::Wait;
+use crate::store::pack::{Deflater, PackedBlob};
+use crate::store::tree::{self, At};
+use crate::store::{ObjectKind, object_id};
+use crate::table::TableEdit;
+use crate::worktree::{OpenLeaf, Root, Scan, ScanOptions, WorktreeError, Why};
+
+/// Contents up to this many bytes are read whole by a worker; larger ones are streamed, one at a time.
+const IN_MEMORY: u64 = 4 << 20;
+/// Results that a worker may be ahead of the commits.
+const AHEAD: usize = 12;
+/// How often a file that changes while it is read is tried again, and how long is waited in between.
+const RETRIES: u32 = 4;
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
+/// A file that was written so shortly before it was read may be written again in the same tick of the file system's
+/// clock, unnoticed: its fingerprint is not recorded, so that it is read again.
+const TICK_NANOS: i128 = 20_000_000;
+
+impl Folder {
+    /// Captures what changed: everything, or just these paths and what lies below them.
+    pub fn capture(&self, paths: &[SyncPath]) -> Result<CaptureReport, EngineError> {
+        let mut work = self.begin("commit", Wait::No)?;
+        let mut report = work.capture(paths)?;
+        work.gather_if_due()?;
+        report.left_out.append(&mut work.left_out);
+        work.finish()?;
+        Ok(report)
+    }
+}
+
+/// Something on disk that may have to be captured.
+pub(crate) struct Candidate {
+    pub(crate) path: SyncPath,
+    /// What the last applied state has there.
+    pub(crate) base: Option<Entry>,
+    /// What is there on disk, if anything.
+    pub(crate) found: Option<Kind>,
+}
+
+/// What reading a candidate gave.
+struct Reading {
+    entry: Entry,
+    fingerprint: Fingerprint,
+    mtime: Timestamp,
+    size: u64,
+    /// The content, where it is new and was read whole.
+    blob: Option<PackedBlob>,
+}
+
+enum Outcome<'root> {
+    Read(Box<Reading>),
+    /// To be streamed by the one who writes.
+    Large(OpenLeaf<'root>),
+    /// There is nothing any more.
+    Gone,
+    LeftOut(String),
+}
+
+impl Work<'_> {
+    /// Captures what changed below `paths` (everything where there are none), as commits on what was last applied.
+    pub(crate) fn capture(&mut self, paths: &[SyncPath]) -> Result<CaptureReport, EngineError> {
+        let scan = self.scan(paths)?;
+        let mut report = CaptureReport { scanned: scan.stats.files, head: self.head, ..CaptureReport::default() };
+        if paths.is_empty() {
+            self.exclude_nested(&scan)?;
+        }
+        self.left_out.extend(scan.left_out.iter().map(LeftOut::from));
+        let candidates = self.candidates(scan)?;
+        self.commit_candidates(candidates, &mut report)?;
+        self.save_table()?;
+        report.head = self.head;
+        Ok(report)
+    }
+
+    /// Looks at the disk.
+    pub(crate) fn scan(&self, paths: &[SyncPath]) -> Result<Scan, EngineError> {
+        let cx = &self.folder.cx;
+        let options = ScanOptions {
+            threads: cx.threads,
+            only: paths.to_vec(),
+            exclude: Some(self.folder.store.exclude_file()),
+        };
+        cx.monitor.begin(Stage::Scan, Some(self.table.len() as u64));
+        let scan = crate::worktree::scan(&self.root, &self.table, &options, &*cx.monitor)?;
+        cx.monitor.end(Stage::Scan);
+        Ok(scan)
+    }
+
+    /// Pairs what was found with what the last applied state has there.
+    fn candidates(&self, scan: Scan) -> Result<Vec<Candidate>, EngineError> {
+        let paths: Vec<&SyncPath> = scan.found.iter().map(|found| &found.path).collect();
+        let bases = match self.applied {
+            Some(applied) => tree::lookup_many(&self.objects, self.tree_of(Some(applied))?, &paths)?,
+            None => vec![At::Nothing; paths.len()],
+        };
+        Ok(scan
+            .found
+            .into_iter()
+            .zip(bases)
+            .map(|(found, base)| Candidate {
+                found: found.what.kind(),
+                path: found.path,
+                base: match base {
+                    At::Leaf(entry) => Some(entry),
+                    _ => None,
+                },
+            })
+            .collect())
+    }
+
+    /// Reads candidates and commits what differs from the last applied state.
+    pub(crate) fn commit_candidates(&mut self, candidates: Vec<Candidate>, report: &mut CaptureReport) -> Result<(), EngineError> {
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        // The order needs to know what arrives and what leaves, not yet with which content.
+        let unknown = |kind| match kind {
+            Kind::EmptyFolder => Entry::EMPTY_FOLDER,
+            kind => Entry { kind, id: ObjectId::from_bytes([0; 20]) },
+        };
+        let bases: HashMap<SyncPath, Option<Entry>> = candidates.iter().map(|candidate| (candidate.path.clone(), candidate.base)).collect();
+        let mut edits: Vec<TableEdit> = Vec::new();
+        let mut changes = Vec::new();
+        for candidate in candidates {
+            if let Some(kind) = candidate.found {
+                changes.push(Change { path: candidate.path, old: candidate.base, new: Some(unknown(kind)) });
+            } else {
+                edits.push(TableEdit { path: candidate.path.clone(), row: None });
+                if candidate.base.is_some() {
+                    changes.push(Change { path: candidate.path, old: candidate.base, new: None });
+                }
+            }
+        }
+        let changes = commit_order(changes);
+        let mut leaving = Leaving::new(changes.iter().filter(|change| change.new.is_none()), &self.table);
+
+        let cx = self.folder.cx.clone();
+        cx.monitor.begin(Stage::Capture, Some(changes.len() as u64));
+        let now = self.now();
+        let parent = self.applied;
+        let mut burst = Burst::begin(self.objects.clone(), &self.folder.store.pack_dir(), self.tree_of(parent)?, parent)?;
+        let known = |path: &SyncPath| bases.get(path).copied().flatten();
+        let root = &self.root;
+        let committer = self.folder.signature(now.secs);
+        let mut left_out = Vec::new();
+
+        read_in_order(root, &changes, cx.threads, &known, |change, outcome| -> Result<(), EngineError> {
+            let mut change = change.clone();
+            let mut blob = None;
+            let mut mtime = None;
+            match outcome {
+                Some(Outcome::Gone) => return Ok(()), // The next capture tells.
+                Some(Outcome::LeftOut(why)) => {
+                    left_out.push(LeftOut { path: change.path.to_string(), why });
+                    return Ok(());
+                }
+                Some(Outcome::Large(leaf)) => match stream(root, &mut burst, &change.path, leaf)? {
+                    Ok(reading) => {
+                        change.new = Some(reading.entry);
+                        mtime = Some(reading.mtime);
+                        report.bytes += reading.size;
+                        cx.monitor.advance(Stage::Capture, 0, reading.size);
+                        edits.push(TableEdit { path: change.path.clone(), row: Some((reading.entry, settled(&reading, now))) });
+                    }
+                    Err(why) => {
+                        left_out.push(LeftOut { path: change.path.to_string(), why });
+                        return Ok(());
+                    }
+                },
+                Some(Outcome::Read(reading)) => {
+                    change.new = Some(reading.entry);
+                    mtime = Some(reading.mtime);
+                    report.bytes += reading.size;
+                    cx.monitor.advance(Stage::Capture, 0, reading.size);
+                    edits.push(TableEdit { path: change.path.clone(), row: Some((reading.entry, settled(&reading, now))) });
+                    blob = reading.blob;
+                }
+                None => {} // A deletion.
+            }
+            cx.monitor.advance(Stage::Capture, 1, 0);
+            if change.new == change.old {
+                return Ok(());
+            }
+            let mut message = Message::about(change.verb(), &change.path);
+            message.mtime = mtime;
+            match change.new {
+                Some(entry) if change.old.is_none() => message.renamed_from = leaving.take(&change.path, entry, edits.last()),
+                None => message.renamed_to = leaving.went_to(&change.path),
+                _ => {}
+            }
+            if message.renamed_from.is_some() {
+                blob = None; // What leaves has brought the content.
+            }
+            let author = crate::store::Signature { time: mtime.map_or(now.secs, |mtime| mtime.secs), ..committer.clone() };
+            let pushed = burst.push(NewCommit {
+                edit: Edit { path: change.path.clone(), entry: change.new },
+                blob,
+                author,
+                committer: committer.clone(),
+                message: message.to_bytes(),
+            })?;
+            if pushed {
+                report.count(&change);
+            }
+            Ok(())
+        })?;
+        let done = burst.finish()?;
+        cx.monitor.end(Stage::Capture);
+        self.left_out.append(&mut left_out);
+        if let Some(done) = done {
+            self.advance(done.head)?;
+        }
+        self.record(edits);
+        Ok(())
+    }
+
+    /// What was just committed on top of what was last applied is what the disk holds; `main` follows, merged if it
+    /// had run ahead.
+    pub(crate) fn advance(&mut self, captured: CommitId) -> Result<(), EngineError> {
+        let head = match self.head {
+            Some(head) if Some(head) != self.applied => self.merge(&[head, captured])?,
+            _ => captured,
+        };
+        self.move_refs(Some(head), Some(captured), Vec::new())
+    }
+
+    /// Keeps plain `git status` from showing nested repositories, which are left out as a whole.
+    fn exclude_nested(&self, scan: &Scan) -> Result<(), EngineError> {
+        let nested = scan.left_out.iter().filter(|left_out| left_out.why == Why::NestedRepository);
+        let patterns: Vec<Vec<u8>> = nested.map(|left_out| exclude_pattern(&left_out.path)).collect();
+        Ok(self.folder.store.set_managed_excludes(&patterns)?)
+    }
+}
+
+/// The pattern of an ignore file that matches just this folder.
+fn exclude_pattern(path: &[u8]) -> Vec<u8> {
+    let mut pattern = vec![b'/'];
+    for &byte in path {
+        if matches!(byte, b'*' | b'?' | b'[' | b'\\') {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.push(b'/');
+    pattern
+}
+
+/// The fingerprint to record for a file, or none that ever matches if it was written a moment ago.
+fn settled(reading: &Reading, now: Timestamp) -> Fingerprint {
+    let nanos = |time: Timestamp| i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
+    if (nanos(now) - nanos(reading.mtime)).abs() < TICK_NANOS { Fingerprint::default() } else { reading.fingerprint }
+}
+
+/// Files that leave, by content, so that additions can be told to be renames.
+struct Leaving {
+    by_content: HashMap<ObjectId, Vec<(SyncPath, Fingerprint)>>,
+    went_to: HashMap<SyncPath, SyncPath>,
+}
+
+impl Leaving {
+    fn new<'a>(deletions: impl Iterator<Item = &'a Change>, table: &crate::table::DiskTable) -> Self {
+        let mut by_content: HashMap<ObjectId, Vec<(SyncPath, Fingerprint)>> = HashMap::new();
+        for deletion in deletions {
+            if let Some(old) = deletion.old.filter(|old| old.kind != Kind::EmptyFolder && old.id != EMPTY_BLOB) {
+                let fingerprint = table.get(deletion.path.as_bytes()).map(|row| row.fingerprint).unwrap_or_default();
+                by_content.entry(old.id).or_default().push((deletion.path.clone(), fingerprint));
+            }
+        }
+        Self { by_content, went_to: HashMap::new() }
+    }
+
+    /// The path that was renamed to `path`, if one with the same content leaves: the same inode before the same name
+    /// before any.
+    fn take(&mut self, path: &SyncPath, entry: Entry, found: Option<&TableEdit>) -> Option<SyncPath> {
+        let leaving = self.by_content.get_mut(&entry.id)?;
+        let inode = found.and_then(|found| found.row).map(|(_, fingerprint)| (fingerprint.dev, fingerprint.ino));
+        let same_inode = |(_, old): &(SyncPath, Fingerprint)| Some((old.dev, old.ino)) == inode && old.ino != 0;
+        let same_name = |(old, _): &(SyncPath, Fingerprint)| old.file_name() == path.file_name();
+        let at = leaving.iter().position(same_inode).or_else(|| leaving.iter().position(same_name)).unwrap_or(0);
+        if leaving.is_empty() {
+            return None;
+        }
+        let (old, _) = leaving.remove(at);
+        self.went_to.insert(old.clone(), path.clone());
+        Some(old)
+    }
+
+    fn went_to(&mut self, path: &SyncPath) -> Option<SyncPath> {
+        self.went_to.remove(path)
+    }
+}
+
+/// Git's empty blob, which says nothing of where a file came from.
+const EMPTY_BLOB: ObjectId = ObjectId::from_bytes([
+    0xe6, 0x9d, 0xe2, 0x9b, 0xb2, 0xd1, 0xd6, 0x43, 0x4b, 0x8b, 0x29, 0xae, 0x77, 0x5a, 0xd8, 0xc2, 0xe4, 0x8c, 0x53, 0x91,
+]);
+
+/// Reads what arrives on several threads and hands everything on in the order of `changes`. Each thread takes every
+/// n-th change, and is never more than a few ahead, so that memory is bounded.
+fn read_in_order<'a>(
+    root: &'a Root,
+    changes: &'a [Change],
+    threads: usize,
+    known: &(dyn Fn(&SyncPath) -> Option<Entry> + Sync),
+    mut take: impl FnMut(&'a Change, Option<Outcome<'a>>) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let threads = threads.clamp(1, changes.len());
+    if changes.len() <= 2 {
+        let mut deflater = Deflater::default();
+        return changes.iter().try_for_each(|change| take(change, read_change(root, change, known, &mut deflater)));
+    }
+    std::thread::scope(|scope| {
+        let queues: Vec<mpsc::Receiver<Option<Outcome<'a>>>> = (0..threads)
+            .map(|thread| {
+                let (sender, receiver) = mpsc::sync_channel(AHEAD);
+                scope.spawn(move || {
+                    let mut deflater = Deflater::default();
+                    for change in changes.iter().skip(thread).step_by(threads) {
+                        if sender.send(read_change(root, change, known, &mut deflater)).is_err() {
+                            return; // The one who commits has failed.
+                        }
+                    }
+                });
+                receiver
+            })
+            .collect();
+        for (change, queue) in changes.iter().zip((0..threads).cycle()) {
+            let outcome = queues[queue].recv().expect("a thread hands on one outcome for each of its changes");
+            take(change, outcome)?;
+        }
+        Ok(())
+    })
+}
+
+fn read_change<'root>(
+    root: &'root Root,
+    change: &Change,
+    known: &dyn Fn(&SyncPath) -> Option<Entry>,
+    deflater: &mut Deflater,
+) -> Option<Outcome<'root>> {
+    change.new?;
+    let mut outcome = Outcome::Gone;
+    for attempt in 0..=RETRIES {
+        if attempt > 0 {
+            std::thread::sleep(RETRY_PAUSE);
+        }
+        outcome = match read(root, &change.path, known(&change.path), deflater) {
+            Ok(Some(outcome)) => return Some(outcome),
+            Ok(None) => Outcome::LeftOut("changes while it is read; it is captured once it rests".to_owned()),
+            Err(error) => return Some(Outcome::LeftOut(error.to_string())),
+        };
+    }
+    Some(outcome)
+}
+
+/// Reads one path; `None` if it changed meanwhile.
+fn read<'root>(
+    root: &'root Root,
+    path: &SyncPath,
+    base: Option<Entry>,
+    deflater: &mut Deflater,
+) -> Result<Option<Outcome<'root>>, WorktreeError> {
+    let Some(mut leaf) = root.open_leaf(path)? else {
+        return Ok(Some(match root.look(path)? {
+            crate::worktree::OnDisk::Folder { .. } => Outcome::Read(Box::new(Reading {
+                entry: Entry::EMPTY_FOLDER,
+                fingerprint: Fingerprint::default(),
+                mtime: Timestamp::default(),
+                size: 0,
+                blob: None,
+            })),
+            _ => Outcome::Gone,
+        }));
+    };
+    if leaf.size > IN_MEMORY {
+        return Ok(Some(Outcome::Large(leaf)));
+    }
+    let mut content = Vec::with_capacity(usize::try_from(leaf.size).unwrap_or(0) + 1);
+    let read = leaf.read_to_end(&mut content).and_then(|_| leaf.unchanged());
+    match read {
+        Ok(true) if content.len() as u64 == leaf.size => {}
+        Ok(_) => return Ok(None),
+        Err(error) => return Ok(Some(Outcome::LeftOut(format!("cannot be read: {error}")))),
+    }
+    let unchanged = base.map(|base| base.id).filter(|id| *id == object_id(ObjectKind::Blob, &content));
+    let blob = if unchanged.is_none() { Some(PackedBlob::deflate(deflater, &content)) } else { None };
+    let id = blob.as_ref().map(PackedBlob::id).or(unchanged).expect("it is either unchanged or packed");
+    let entry = Entry { kind: leaf.kind, id };
+    Ok(Some(Outcome::Read(Box::new(Reading { entry, fingerprint: leaf.fingerprint, mtime: leaf.mtime, size: leaf.size, blob }))))
+}
+
+/// Streams a large file into the burst; the inner error says why it was left out.
+fn stream<'root>(root: &'root Root, burst: &mut Burst, path: &SyncPath, mut leaf: OpenLeaf<'root>) -> Result<Result<Reading, String>, EngineError> {
+    for attempt in 0..=RETRIES {
+        if attempt > 0 {
+            std::thread::sleep(RETRY_PAUSE);
+            match root.open_leaf(path)? {
+                Some(again) => leaf = again,
+                None => break,
+            }
+        }
+        let size = leaf.size;
+        let id = match burst.blob_from_stream(size, &mut leaf) {
+            Ok(id) => id,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(id) = id
+            && leaf.unchanged().map_err(EngineError::io("read", std::path::Path::new(&path.to_string())))?
+        {
+            let entry = Entry { kind: leaf.kind, id };
+            return Ok(Ok(Reading { entry, fingerprint: leaf.fingerprint, mtime: leaf.mtime, size, blob: None }));
+        }
+    }
+    Ok(Err("changes while it is read; it is captured once it rests".to_owned()))
+}

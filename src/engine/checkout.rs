@@ -1,0 +1,245 @@
+//! Checkout: the disk is brought from what was last applied to what the folder should hold.
+//!
+//! Nothing that the disk holds is replaced or removed before it is in a commit that is safe on disk: what differs
+//! from what was last recorded is captured first, merged, and the plan is made again. A kill leaves each path with its
+//! old or its new content, `applied` behind `main`, and the next work begins here again.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::change::Change;
+use crate::clock::Timestamp;
+use crate::engine::capture::Candidate;
+use crate::engine::error::EngineError;
+use crate::engine::folder::Work;
+use crate::engine::report::{CaptureReport, LeftOut};
+use crate::entry::{Entry, Fingerprint, Kind};
+use crate::id::CommitId;
+use crate::monitor::Stage;
+use crate::path::SyncPath;
+use crate::store::tree::{self, At};
+use crate::store::{ObjectHasher, ObjectKind, Objects};
+use crate::table::TableEdit;
+use crate::worktree::{Content, OnDisk, Refused, Root, Target};
+
+/// How often a plan is made again because files changed under it, before it is left to the next time.
+const ROUNDS: usize = 20;
+
+/// Contents for the disk, read from the repository. Each thread that writes takes a handle of its own from the pool.
+struct FromStore {
+    objects: Mutex<Vec<Objects>>,
+    first: Mutex<Objects>,
+}
+
+impl Content for FromStore {
+    fn copy_to(&self, entry: &Entry, out: &mut dyn Write) -> io::Result<u64> {
+        let lock = |pool: &Mutex<Vec<Objects>>| pool.lock().map(|mut pool| pool.pop()).ok().flatten();
+        let objects = match lock(&self.objects) {
+            Some(objects) => objects,
+            None => self.first.lock().map_err(|_| io::Error::other("a thread failed"))?.clone(),
+        };
+        let copied = objects.copy_blob(&entry.id, out);
+        if let Ok(mut pool) = self.objects.lock() {
+            pool.push(objects);
+        }
+        copied.map_err(io::Error::other)
+    }
+}
+
+impl Work<'_> {
+    /// Brings the disk to what the folder should hold.
+    pub(crate) fn settle(&mut self) -> Result<(), EngineError> {
+        let mut refused: HashMap<SyncPath, String> = HashMap::new();
+        let mut surprised: HashSet<SyncPath> = HashSet::new();
+        for _ in 0..ROUNDS {
+            let Some(head) = self.head else { return Ok(()) };
+            if self.applied == Some(head) {
+                break;
+            }
+            let targets = self.targets(head, &refused)?;
+            let plan = crate::worktree::plan(&self.root, &self.table, targets)?;
+            note(&mut refused, &plan.refused);
+            let mut surprises: Vec<SyncPath> = plan.surprises.clone();
+            if surprises.is_empty() {
+                surprises = self.apply(plan, &mut refused)?;
+            }
+            if surprises.is_empty() {
+                self.save_table()?;
+                self.move_refs(Some(head), Some(head), Vec::new())?;
+                break;
+            }
+            // What surprises a second time is not something that can be captured: an ignored file in the way.
+            let (again, new): (Vec<_>, Vec<_>) = surprises.into_iter().partition(|path| surprised.contains(path));
+            for path in again {
+                refused.insert(path, "something that is left out of the folder (an ignored file?) is in the way".to_owned());
+            }
+            if !new.is_empty() {
+                self.capture_surprises(&new)?;
+                surprised.extend(new);
+            }
+        }
+        let mut refused: Vec<_> = refused.into_iter().collect();
+        refused.sort();
+        self.left_out.extend(refused.into_iter().map(|(path, why)| LeftOut { path: path.to_string(), why }));
+        Ok(())
+    }
+
+    /// What shall stand where on disk, of what differs between what was last applied and `head`.
+    fn targets(&self, head: CommitId, refused: &HashMap<SyncPath, String>) -> Result<Vec<Target>, EngineError> {
+        let mut changes: Vec<Change> = Vec::new();
+        let old = self.applied.map(|applied| self.tree_of(Some(applied))).transpose()?;
+        tree::diff(&self.objects, old, Some(self.tree_of(Some(head))?), &mut |change| {
+            changes.push(change);
+            Ok(())
+        })?;
+        let mut times = self.times(head, &changes)?;
+        let mut targets = Vec::with_capacity(changes.len());
+        for change in changes.into_iter().filter(|change| !refused.contains_key(&change.path)) {
+            let row = self.table.get(change.path.as_bytes()).map(|row| row.entry);
+            let mtime = times.remove(&change.path).map(|(_, mtime)| mtime);
+            targets.push(Target { path: change.path, old: row, new: change.new, mtime });
+        }
+        // Both sides made the same content: the later time is kept, on both.
+        for (path, (entry, mtime)) in times {
+            if let Some(row) = self.table.get(path.as_bytes()).filter(|row| row.entry == entry)
+                && is_later(mtime, row.fingerprint.mtime)
+            {
+                targets.push(Target { path, old: Some(row.entry), new: Some(row.entry), mtime: Some(mtime) });
+            }
+        }
+        Ok(targets)
+    }
+
+    /// The time of each file that the commits between what was last applied and `head` brought, as their messages
+    /// tell it: the time of the commit that brought what `head` holds; of several such the latest, of none (merged
+    /// text) the latest of all that touched the path.
+    fn times(&self, head: CommitId, changes: &[Change]) -> Result<HashMap<SyncPath, (Entry, Timestamp)>, EngineError> {
+        let mut touches: HashMap<SyncPath, Vec<(CommitId, Timestamp)>> = HashMap::new();
+        let mut linear = true;
+        let hidden: Vec<_> = self.applied.into_iter().collect();
+        for id in self.graph.range(&[head], &hidden)? {
+            let commit = self.objects.commit(id)?;
+            if commit.parents.len() > 1 {
+                linear = false;
+                continue;
+            }
+            let message = commit.message();
+            let touch = (id, message.mtime.unwrap_or(Timestamp::new(commit.author.time, 0)));
+            if let Some(path) = message.path() {
+                touches.entry(path).or_default().push(touch);
+            } else {
+                // A person's own commit: only its trees tell what it touched.
+                let before = commit.parents.first().map(|&parent| self.tree_of(Some(parent))).transpose()?;
+                tree::diff(&self.objects, before, Some(commit.tree), &mut |change| {
+                    touches.entry(change.path).or_default().push(touch);
+                    Ok(())
+                })?;
+            }
+        }
+        let wanted: HashMap<&SyncPath, Option<Entry>> = changes.iter().map(|change| (&change.path, change.new)).collect();
+        let mut times = HashMap::with_capacity(touches.len());
+        for (path, touches) in touches {
+            let entry = match wanted.get(&path) {
+                Some(entry) => *entry,
+                None => self.table.get(path.as_bytes()).map(|row| row.entry),
+            };
+            let Some(entry) = entry.filter(|entry| entry.kind != Kind::EmptyFolder) else { continue };
+            let time = match &touches[..] {
+                [.., (_, last)] if wanted.contains_key(&path) && (linear || touches.len() == 1) => Some(*last),
+                _ => {
+                    let mut exact = None;
+                    for &(commit, time) in &touches {
+                        if tree::lookup(&self.objects, self.tree_of(Some(commit))?, &path)? == At::Leaf(entry) {
+                            exact = exact.max(Some(time));
+                        }
+                    }
+                    let any = || wanted.contains_key(&path).then(|| touches.iter().map(|&(_, time)| time).max()).flatten();
+                    exact.or_else(any)
+                }
+            };
+            if let Some(time) = time {
+                times.insert(path, (entry, time));
+            }
+        }
+        Ok(times)
+    }
+
+    /// Carries out a plan; answers with the paths that changed meanwhile.
+    fn apply(&mut self, plan: crate::worktree::ApplyPlan, refused: &mut HashMap<SyncPath, String>) -> Result<Vec<SyncPath>, EngineError> {
+        let cx = self.folder.cx.clone();
+        let content = FromStore { objects: Mutex::new(Vec::new()), first: Mutex::new(self.objects.clone()) };
+        cx.monitor.begin(Stage::Apply, Some(plan.len() as u64));
+        let applied =
+            crate::worktree::apply(plan, &self.root, &self.folder.store.stage_dir(), &content, cx.threads, &*cx.monitor);
+        cx.monitor.end(Stage::Apply);
+        note(refused, &applied.refused);
+        self.written += applied.written + applied.removed;
+        self.record(applied.edits);
+        match applied.error {
+            Some(error) => {
+                self.save_table()?;
+                Err(error.into())
+            }
+            None => Ok(applied.surprises),
+        }
+    }
+
+    /// Captures what is on disk where something else was expected. What turns out to be what the folder should hold
+    /// already (an earlier checkout was cut off behind it) is just recorded.
+    fn capture_surprises(&mut self, paths: &[SyncPath]) -> Result<(), EngineError> {
+        let head = self.tree_of(self.head)?;
+        let mut report = CaptureReport::default();
+        let scan = self.scan(paths)?;
+        self.left_out.extend(scan.left_out.iter().map(LeftOut::from));
+        let found: Vec<(SyncPath, Option<Kind>)> = scan.found.into_iter().map(|found| (found.path, found.what.kind())).collect();
+        let refs: Vec<&SyncPath> = found.iter().map(|(path, _)| path).collect();
+        let wanted = tree::lookup_many(&self.objects, head, &refs)?;
+        let bases = tree::lookup_many(&self.objects, self.tree_of(self.applied)?, &refs)?;
+        let leaf = |at: At| match at {
+            At::Leaf(entry) => Some(entry),
+            _ => None,
+        };
+        let mut candidates = Vec::new();
+        let mut edits = Vec::new();
+        for (((path, kind), wanted), base) in found.into_iter().zip(wanted).zip(bases) {
+            let done = match leaf(wanted) {
+                Some(entry) if kind.is_some() => holds(&self.root, &path, entry)?.map(Some),
+                None if kind.is_none() => Some(None),
+                _ => None,
+            };
+            match done {
+                Some(row) => edits.push(TableEdit { path, row }),
+                None => candidates.push(Candidate { path, base: leaf(base), found: kind }),
+            }
+        }
+        self.record(edits);
+        self.commit_candidates(candidates, &mut report)?;
+        self.save_table()
+    }
+}
+
+/// The row to record if the disk holds just `entry` at `path`.
+pub(crate) fn holds(root: &Root, path: &SyncPath, entry: Entry) -> Result<Option<(Entry, Fingerprint)>, EngineError> {
+    match root.look(path)? {
+        OnDisk::Folder { empty: true } if entry == Entry::EMPTY_FOLDER => Ok(Some((entry, Fingerprint::default()))),
+        OnDisk::Leaf { kind, .. } if kind == entry.kind => {
+            let Some(mut leaf) = root.open_leaf(path)? else { return Ok(None) };
+            let mut hasher = ObjectHasher::new(ObjectKind::Blob, leaf.size);
+            let size = io::copy(&mut leaf, &mut hasher).map_err(EngineError::io("read", Path::new(&path.to_string())))?;
+            let unchanged = leaf.unchanged().map_err(EngineError::io("read", Path::new(&path.to_string())))?;
+            let same = size == leaf.size && hasher.finish() == entry.id && unchanged;
+            Ok(same.then_some((entry, leaf.fingerprint)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn note(refused: &mut HashMap<SyncPath, String>, more: &[Refused]) {
+    refused.extend(more.iter().map(|refused| (refused.path.clone(), refused.why.to_string())));
+}
+
+fn is_later(time: Timestamp, recorded: (u32, u32)) -> bool {
+    u32::try_from(time.secs).is_ok_and(|secs| (secs, time.nanos) > recorded)
+}

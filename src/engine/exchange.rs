@@ -1,0 +1,801 @@
+//! The exchange with one peer: both sides come to hold the same revisions, the same head and the same files.
+//!
+//! The driver of the protocol (`crate::protocol`, whose header is its specification). Four threads a side, all of which
+//! end with the exchange: this one reads; one writes; one cuts bundles and sends them; one checks what arrived and
+//! admits it. The folder's lock is held throughout.
+//!
+//! After a kill or a cut at any point: bundles that were acknowledged are kept (a ref under `refs/foldersync/incoming`
+//! says so) and not sent again; nothing else has changed, or the head has moved and the next work finishes the
+//! checkout. The last known revision of the other side moves only when it has said that it holds it on disk.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+
+use crate::engine::error::{EngineError, Failure};
+use crate::engine::folder::{Context, Folder, InitOptions, Work};
+use crate::engine::outbox::Outbox;
+use crate::engine::peers::Remembered;
+use crate::engine::report::{Conflict, ExchangeReport};
+use crate::id::{CommitId, FolderId};
+use crate::monitor::{Monitor, Silent, Stage};
+use crate::protocol::{
+    BundleBegin, Fault, FaultCode, Hello, Locate, Merged, Message, Offer, Party, ProtocolError, Session, Stored, VERSION, WINDOW,
+};
+use crate::store::bundle::{self, Series};
+use crate::store::Wait;
+use crate::store::quarantine::Limits;
+use crate::store::{Expected, Key, RefEdit, RefName};
+use crate::transport::{self, ChildCommand, Connection};
+
+/// Where a peer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Another folder on this computer, or on a mounted disk.
+    Path(PathBuf),
+    /// A program, with its arguments, that speaks the protocol on its standard input and output.
+    Command(OsString, Vec<OsString>),
+}
+
+/// A peer, and what may be done with it.
+#[derive(Debug, Clone)]
+pub struct PeerTarget {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub address: Address,
+    /// Whether revisions are sent to it.
+    pub send: bool,
+    /// Whether revisions are received from it.
+    pub receive: bool,
+    /// Whether two folders with histories of their own may be joined.
+    pub join: bool,
+}
+
+/// How the other side of an exchange is served.
+#[derive(Debug, Clone, Copy)]
+pub struct ServeOptions {
+    /// Whether revisions are sent.
+    pub send: bool,
+    /// Whether revisions are received.
+    pub receive: bool,
+    /// Whether two folders with histories of their own may be joined.
+    pub join: bool,
+    /// Whether to wait for somebody else who works on the folder.
+    pub wait: bool,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self { send: true, receive: true, join: false, wait: false }
+    }
+}
+
+/// Bundles are cut at about this many bytes.
+const BUNDLE_LIMIT: u64 = 16 << 20;
+/// A bundle that arrives is kept in memory up to this many bytes, in a file beyond.
+const SPOOL: usize = 24 << 20;
+/// How many commits a sample of the history has.
+const SAMPLE: usize = 128;
+/// How many times a coarse sample is refined.
+const SEARCH_ROUNDS: usize = 4;
+
+impl Folder {
+    /// One exchange with a peer.
+    pub fn exchange(&self, peer: &PeerTarget, wait: bool) -> Result<ExchangeReport, EngineError> {
+        let role = Role::Dials { name: &peer.name };
+        let options = ServeOptions { send: peer.send, receive: peer.receive, join: peer.join, wait };
+        match &peer.address {
+            Address::Path(path) => {
+                let unreachable = |why: &dyn std::fmt::Display| EngineError::Unreachable { peer: peer.name.clone(), why: why.to_string() };
+                let cx = Context { monitor: std::sync::Arc::new(Silent), ..self.cx.clone() };
+                let other = match Folder::open(path, cx) {
+                    Err(error @ EngineError::Store(crate::store::StoreError::Damaged { .. })) => return Err(error),
+                    opened => opened.map_err(|error| unreachable(&error))?,
+                };
+                let (here, there) = transport::pipe(&peer.name);
+                std::thread::scope(|scope| {
+                    let served = scope.spawn(move || other.serve(there, &ServeOptions { join: peer.join, wait, ..ServeOptions::default() }));
+                    let report = self.side(here, &role, &options);
+                    // What happened there was told to this side, if it was still there to hear.
+                    let served = served.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    match (report, served) {
+                        (Err(EngineError::Protocol(_) | EngineError::Transport(_) | EngineError::PeerFault { .. }), Err(cause)) => {
+                            Err(EngineError::PeerFault { peer: peer.name.clone(), text: cause.to_string(), failure: cause.failure() })
+                        }
+                        (report, _) => report,
+                    }
+                })
+            }
+            Address::Command(program, args) => self.side(ChildCommand::new(program, args.iter().cloned()).connect()?, &role, &options),
+        }
+    }
+
+    /// Serves the other side of an exchange on this process's own standard input and output.
+    pub fn serve_stdio(&self, options: &ServeOptions) -> Result<ExchangeReport, EngineError> {
+        self.serve(transport::stdio()?, options)
+    }
+
+    /// Serves the other side of an exchange that a peer began.
+    pub fn serve(&self, connection: Connection, options: &ServeOptions) -> Result<ExchangeReport, EngineError> {
+        self.side(connection, &Role::Serves, options)
+    }
+
+    /// Makes `dir` a copy of the folder that `source` has.
+    pub fn clone_from(source: &PeerTarget, dir: &Path, options: &InitOptions, cx: Context) -> Result<(Self, ExchangeReport), EngineError> {
+        let existed = match std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+            Ok(false) => return Err(EngineError::NotEmpty { path: dir.to_owned() }),
+            Ok(true) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(dir).map_err(EngineError::io("create", dir))?;
+                false
+            }
+            Err(error) => return Err(EngineError::io("read", dir)(error)),
+        };
+        let folder = Self::create(dir, options, cx)?;
+        match folder.exchange(source, true) {
+            Ok(report) => Ok((Self::open(dir, folder.cx.clone())?, report)),
+            Err(error) => {
+                // Nothing came: nothing stays. What came is kept, and an exchange goes on from it.
+                if folder.head()?.is_none() && folder.store.refs().read(&RefName::incoming(&source.name)?)?.is_none() {
+                    let git_dir = folder.store.git_dir().to_owned();
+                    drop(folder);
+                    let removed = std::fs::remove_dir_all(&git_dir);
+                    removed.and_then(|()| if existed { Ok(()) } else { std::fs::remove_dir(dir) }).map_err(EngineError::io("remove", &git_dir))?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn side(&self, connection: Connection, role: &Role<'_>, options: &ServeOptions) -> Result<ExchangeReport, EngineError> {
+        let about = connection.about.clone();
+        let (mut reader, mut writer, control) = connection.split();
+        let link = Link::new();
+        let report = std::thread::scope(|scope| {
+            let link = &link;
+            let writing = scope.spawn(move || {
+                // A failure to write shows as a cut on the reading side, which says more. The writer is dropped at the
+                // end, so that the other side sees it.
+                drop(link.outbox.drain(&mut *writer));
+            });
+            let monitor = &*self.cx.monitor;
+            let mut talk = Talk { link, reader: &mut *reader, input: Vec::new(), taken: 0, about: &about, monitor };
+            let report = self.run(&mut talk, role, options);
+            if let Err(error) = &report {
+                link.give_up(error);
+            }
+            link.outbox.close();
+            writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            report
+        });
+        drop(reader);
+        match (report, control.finish()) {
+            // What the program at the other end said before it ended tells more than that it ended.
+            (Err(EngineError::Protocol(ProtocolError::Cut { .. } | ProtocolError::NotFoldersync { .. } | ProtocolError::Over)), Err(ended)) => {
+                Err(ended.into())
+            }
+            (report, _) => report,
+        }
+    }
+
+    fn run(&self, talk: &mut Talk<'_>, role: &Role<'_>, options: &ServeOptions) -> Result<ExchangeReport, EngineError> {
+        let wait = if options.wait { Wait::Forever } else { Wait::No };
+        let mut work = self.begin("exchange", wait)?;
+        let captured = work.capture(&[])?;
+        let mut report = ExchangeReport { folder: self.root().display().to_string(), captured: captured.revisions(), ..Default::default() };
+
+        let ours = self.hello(&work, options)?;
+        talk.link.say(&Message::Hello(Box::new(ours.clone())))?;
+        let theirs = talk.hello()?;
+        report.peer = role.peer_name(self, &theirs);
+        let name = report.peer.clone();
+        let adopts = self.meet(&name, &ours, &theirs, options)?;
+        let last_known = self.last_known(&name)?;
+        if let (Some(last), Some(head)) = (last_known, theirs.head)
+            && last != head
+            && work.objects.exists(&head.into())
+            && work.graph.is_ancestor(head, last)?
+        {
+            report.notes.push(format!("`{name}` is older than it was (restored from a backup?); it is brought up to date, nothing is deleted"));
+        }
+
+        let peer_has = agree(talk, &work, &ours, &theirs)?;
+        let sends = options.send && theirs.receives;
+        let receives = options.receive && theirs.sends;
+        let (sent, incoming) = self.transfer(talk, &work, &name, sends.then_some(&peer_has[..]), &theirs)?;
+        report.sent = sent.revisions;
+        report.bytes_sent = sent.bytes;
+        report.received = incoming.revisions;
+        report.bytes_received = incoming.bytes;
+
+        if let Some(id) = adopts {
+            self.store.set(Key::Folder, &id.to_string())?;
+        }
+        if let Some(head) = incoming.head.filter(|_| receives) {
+            if !work.objects.exists(&head.into()) {
+                return Err(talk.broke("it did not send the revision that it said it had"));
+            }
+            let heads: Vec<CommitId> = work.head.into_iter().chain([head]).collect();
+            let merged = work.merge(&heads)?;
+            let applied = work.applied;
+            work.move_refs(Some(merged), applied, Vec::new())?;
+        }
+        work.settle()?;
+        work.gather_if_due()?;
+        report.applied = work.written;
+        report.conflicts = std::mem::take(&mut work.conflicts);
+        report.left_out = captured.left_out;
+        report.left_out.append(&mut work.left_out);
+        report.head = work.head;
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        talk.link.say(&Message::Merged(Merged {
+            head: work.head,
+            applied: report.applied,
+            conflicts: count(report.conflicts.len()),
+            left_out: count(report.left_out.len()),
+        }))?;
+        let merged = talk.merged()?;
+        report.peer_head = merged.head;
+        report.in_step = merged.head == report.head;
+        if merged.left_out > 0 {
+            report.notes.push(format!("{} paths could not be written at `{name}`", merged.left_out));
+        }
+        let mut edits = Vec::new();
+        let known = merged.head.filter(|head| work.objects.exists(&(*head).into()));
+        if known != last_known && known.is_some() {
+            edits.push(RefEdit { name: RefName::peer(&name)?, expected: Expected::Any, new: known });
+        }
+        if self.store.refs().read(&RefName::incoming(&name)?)?.is_some() {
+            edits.push(RefEdit { name: RefName::incoming(&name)?, expected: Expected::Any, new: None });
+        }
+        if !edits.is_empty() {
+            self.store.refs().update(&edits)?;
+        }
+        work.finish()?;
+        let seen = Remembered {
+            replica: theirs.replica,
+            device: theirs.device,
+            device_name: theirs.device_name.clone(),
+            last_seen: self.cx.clock.now(),
+        };
+        self.saw_peer(&name, seen)?;
+        talk.link.say(&Message::Bye)?;
+        Ok(report)
+    }
+
+    fn hello(&self, work: &Work<'_>, options: &ServeOptions) -> Result<Hello, EngineError> {
+        let mut have: Vec<CommitId> = work.head.into_iter().collect();
+        for prefix in ["refs/foldersync/incoming/", "refs/remotes/"] {
+            have.extend(self.store.refs().list(prefix)?.into_iter().map(|(_, commit)| commit));
+        }
+        have.dedup();
+        have.truncate(crate::protocol::HAVE_LIMIT);
+        Ok(Hello {
+            version_min: VERSION,
+            version_max: VERSION,
+            software: concat!("foldersync ", env!("CARGO_PKG_VERSION")).to_owned(),
+            device: self.identity.device,
+            device_name: self.identity.device_name.clone(),
+            replica: self.identity.replica,
+            folder: Some(self.id()),
+            joinable: options.join,
+            has_history: work.head.is_some(),
+            head: work.head,
+            have,
+            sends: options.send,
+            receives: options.receive,
+            bundle_limit: Limits::default().pack_bytes,
+        })
+    }
+
+    /// Whether the two are copies of one folder; the identity that this side takes over, if it does.
+    fn meet(&self, peer: &str, ours: &Hello, theirs: &Hello, options: &ServeOptions) -> Result<Option<FolderId>, EngineError> {
+        let (here, there) = (self.id(), theirs.folder);
+        let Some(there) = there.filter(|there| *there != here) else { return Ok(None) };
+        match (ours.has_history, theirs.has_history) {
+            (true, false) => Ok(None),
+            (false, true) => Ok(Some(there)),
+            (false, false) => Ok((there < here).then_some(there)),
+            (true, true) if options.join || theirs.joinable => Ok((there < here).then_some(there)),
+            (true, true) => {
+                Err(EngineError::Unrelated { peer: peer.to_owned(), ours: here.to_string(), theirs: there.to_string() })
+            }
+        }
+    }
+
+    /// Sends what the other side lacks, and receives what it sends, both at once.
+    fn transfer(
+        &self,
+        talk: &mut Talk<'_>,
+        work: &Work<'_>,
+        peer: &str,
+        peer_has: Option<&[CommitId]>,
+        theirs: &Hello,
+    ) -> Result<(Transferred, Transferred), EngineError> {
+        let link = talk.link;
+        let head = work.head;
+        let limit = BUNDLE_LIMIT.min(theirs.bundle_limit);
+        let offered = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(move || {
+                let sent = self.send(link, head, peer_has, limit);
+                if let Err(error) = &sent {
+                    link.give_up(error);
+                }
+                sent
+            });
+            let (arrived, arrivals) = mpsc::sync_channel::<Arrival>(1);
+            let offered = &offered;
+            let admitting = scope.spawn(move || {
+                let admitted = self.admit(link, peer, &arrivals, offered);
+                if let Err(error) = &admitted {
+                    link.give_up(error);
+                }
+                admitted
+            });
+            let received = receive(talk, arrived, offered);
+            let admitted = admitting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if received.is_err() {
+                link.abandon();
+                link.outbox.break_off();
+            }
+            let sent = sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // The first cause counts: what was told to the other side comes back as its fault, or as a cut.
+            admitted?;
+            let sent = match (sent, &received) {
+                (Err(EngineError::Protocol(ProtocolError::Over)), Err(_)) => Transferred::default(),
+                (sent, _) => sent?,
+            };
+            let received = received?;
+            talk.answers(sent.bundles)?;
+            Ok((sent, received))
+        })
+    }
+
+    /// Cuts and sends bundles.
+    fn send(&self, link: &Link, head: Option<CommitId>, peer_has: Option<&[CommitId]>, limit: u64) -> Result<Transferred, EngineError> {
+        let mut sent = Transferred::default();
+        let (Some(head), Some(peer_has)) = (head, peer_has) else {
+            link.say(&Message::Offer(Offer { bundles: Some(0), revisions: 0, bytes: None, head: None }))?;
+            link.say(&Message::SentAll(None))?;
+            return Ok(sent);
+        };
+        let monitor = &*self.cx.monitor;
+        let objects = self.store.objects();
+        let commits = self.graph().range(&[head], peer_has)?;
+        let revisions = commits.len() as u64;
+        let series = Series::cut(objects, &self.store.pack_dir(), commits, limit)?;
+        let bundles = u32::try_from(series.len()).ok();
+        link.say(&Message::Offer(Offer { bundles, revisions, bytes: series.bytes_hint(), head: Some(head) }))?;
+        if revisions > 0 {
+            monitor.begin(Stage::Send, Some(revisions));
+        }
+        for (number, bundle) in (1..).zip(series) {
+            let bundle = bundle?;
+            link.wait_for_window()?;
+            link.say(&Message::BundleBegin(BundleBegin {
+                number,
+                prerequisites: bundle.prerequisites().to_vec(),
+                tip: bundle.tip(),
+                revisions: bundle.revisions(),
+                bytes_hint: None,
+            }))?;
+            let mut out = io::BufWriter::with_capacity(DATA, BundleOut { link, monitor });
+            bundle.write_to(&mut out)?;
+            out.flush().map_err(|_| link.lost())?;
+            sent.bytes += link.end_bundle()?;
+            sent.revisions += bundle.revisions();
+            sent.bundles += 1;
+            monitor.advance(Stage::Send, bundle.revisions(), 0);
+        }
+        monitor.end(Stage::Send);
+        link.say(&Message::SentAll(Some(head)))?;
+        Ok(sent)
+    }
+
+    /// Checks what arrived, and admits it: what is acknowledged is safe on disk.
+    fn admit(&self, link: &Link, peer: &str, arrivals: &mpsc::Receiver<Arrival>, offered: &AtomicU64) -> Result<(), EngineError> {
+        let objects = self.store.objects();
+        for mut arrival in arrivals {
+            arrival.content.rewind().map_err(EngineError::io("read", &self.store.private_dir()))?;
+            let admitted = bundle::receive(&mut arrival.content, &objects, &self.store, &Limits::default())?;
+            if admitted.tip != arrival.begin.tip {
+                return Err(EngineError::Store(crate::store::StoreError::Hostile {
+                    what: format!("bundle {}", arrival.begin.number),
+                    detail: "it does not bring the revision that was announced".to_owned(),
+                }));
+            }
+            let tip = admitted.tip;
+            // The last one is merged at once; the others are held against loss until then.
+            if u64::from(arrival.begin.number) < offered.load(Ordering::Relaxed) {
+                self.store.refs().update(&[RefEdit { name: RefName::incoming(peer)?, expected: Expected::Any, new: Some(tip) }])?;
+            }
+            self.cx.monitor.advance(Stage::Receive, arrival.begin.revisions, 0);
+            link.say(&Message::Stored(Stored { number: arrival.begin.number, tip }))?;
+        }
+        Ok(())
+    }
+}
+
+/// Which end of the exchange this is.
+enum Role<'a> {
+    Dials { name: &'a str },
+    Serves,
+}
+
+impl Role<'_> {
+    fn peer_name(&self, folder: &Folder, theirs: &Hello) -> String {
+        match self {
+            Self::Dials { name } => (*name).to_owned(),
+            Self::Serves => folder.name_for(theirs.replica, &theirs.device_name),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Transferred {
+    bundles: u32,
+    revisions: u64,
+    bytes: u64,
+    head: Option<CommitId>,
+}
+
+/// A bundle that has arrived whole.
+struct Arrival {
+    begin: BundleBegin,
+    content: tempfile::SpooledTempFile,
+}
+
+/// Bytes of a bundle that go into one frame.
+const DATA: usize = 256 << 10;
+
+/// The session and what it has to say, shared by the threads of one side.
+struct Link {
+    session: Mutex<Session>,
+    answered: Condvar,
+    /// Nothing more will be answered.
+    over: AtomicBool,
+    outbox: Outbox,
+}
+
+impl Link {
+    fn new() -> Self {
+        let link = Self { session: Mutex::new(Session::accept()), answered: Condvar::new(), over: AtomicBool::new(false), outbox: Outbox::default() };
+        link.outbox.push(link.session().take_output());
+        link
+    }
+
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, message: &Message) -> Result<(), EngineError> {
+        let mut session = self.session();
+        let said = session.send(message);
+        self.outbox.push(session.take_output());
+        Ok(said?)
+    }
+
+    fn data(&self, bytes: &[u8]) -> Result<(), EngineError> {
+        if !self.outbox.wait_for_room() || self.over.load(Ordering::Relaxed) {
+            return Err(self.lost());
+        }
+        let mut session = self.session();
+        session.send_data(bytes)?;
+        self.outbox.push(session.take_output());
+        Ok(())
+    }
+
+    fn end_bundle(&self) -> Result<u64, EngineError> {
+        let mut session = self.session();
+        let end = session.end_bundle()?;
+        self.outbox.push(session.take_output());
+        Ok(end.bytes)
+    }
+
+    /// Waits until another bundle may be begun.
+    fn wait_for_window(&self) -> Result<(), EngineError> {
+        let mut session = self.session();
+        while session.unanswered(Party::Us) >= WINDOW {
+            if self.over.load(Ordering::Relaxed) {
+                return Err(ProtocolError::Over.into());
+            }
+            session = self.answered.wait(session).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    fn lost(&self) -> EngineError {
+        ProtocolError::Over.into()
+    }
+
+    /// Nothing more will be answered: whoever waits for it, or still sends, ends.
+    fn abandon(&self) {
+        let _session = self.session();
+        self.over.store(true, Ordering::Relaxed);
+        self.answered.notify_all();
+    }
+
+    /// Tells the other side that this one gives up, and why.
+    fn give_up(&self, error: &EngineError) {
+        let fault = match error {
+            EngineError::Protocol(error) => error.to_fault(),
+            error => {
+                let code = match error.failure() {
+                    Failure::Busy => FaultCode::Busy,
+                    Failure::Damaged => FaultCode::Damaged,
+                    Failure::Refused if matches!(error, EngineError::Unrelated { .. }) => FaultCode::Unrelated,
+                    Failure::Refused => FaultCode::Refused,
+                    _ => FaultCode::Internal,
+                };
+                Some(Fault::new(code, &error.to_string(), error.failure() == Failure::Busy))
+            }
+        };
+        if let Some(fault) = fault {
+            // It may be too late to be heard.
+            drop(self.say(&Message::Fault(fault)));
+        }
+        self.abandon();
+    }
+}
+
+struct BundleOut<'a> {
+    link: &'a Link,
+    monitor: &'a dyn Monitor,
+}
+
+impl Write for BundleOut<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = &bytes[..bytes.len().min(DATA)];
+        self.link.data(bytes).map_err(io::Error::other)?;
+        self.monitor.advance(Stage::Send, 0, bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The reading end.
+struct Talk<'a> {
+    link: &'a Link,
+    reader: &'a mut dyn Read,
+    input: Vec<u8>,
+    taken: usize,
+    about: &'a str,
+    monitor: &'a dyn Monitor,
+}
+
+impl Talk<'_> {
+    /// The next message, past those that are for people or mean only that the other side is alive.
+    fn next(&mut self) -> Result<Message, EngineError> {
+        loop {
+            while self.taken < self.input.len() {
+                let mut rest = &self.input[self.taken..];
+                let received = {
+                    let mut session = self.link.session();
+                    let received = session.receive(&mut rest);
+                    self.link.outbox.push(session.take_output());
+                    received
+                };
+                self.taken = self.input.len() - rest.len();
+                match received {
+                    Ok(None) => {}
+                    Ok(Some(Message::Notice(text))) => self.monitor.notice(&text),
+                    Ok(Some(Message::Working)) => {}
+                    Ok(Some(message)) => {
+                        self.link.answered.notify_all();
+                        return Ok(message);
+                    }
+                    Err(error) => {
+                        self.link.abandon();
+                        return Err(self.fault(error));
+                    }
+                }
+            }
+            self.input.resize(DATA, 0);
+            self.taken = 0;
+            let read = loop {
+                match self.reader.read(&mut self.input) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    read => break read,
+                }
+            };
+            // A connection that fails is one that was cut.
+            let read = read.unwrap_or(0);
+            self.input.truncate(read);
+            if read == 0 {
+                let ended = self.link.session().end();
+                self.link.abandon();
+                return Err(ended.err().unwrap_or(ProtocolError::Over).into());
+            }
+        }
+    }
+
+    fn fault(&self, error: ProtocolError) -> EngineError {
+        match error {
+            ProtocolError::Fault(fault) => {
+                let failure = match fault.code {
+                    FaultCode::Busy => Failure::Busy,
+                    FaultCode::Refused | FaultCode::Unrelated | FaultCode::Version => Failure::Refused,
+                    FaultCode::Damaged => Failure::Damaged,
+                    _ => Failure::Failed,
+                };
+                EngineError::PeerFault { peer: self.about.to_owned(), text: fault.text, failure }
+            }
+            error => error.into(),
+        }
+    }
+
+    /// The other side did not keep its word.
+    fn broke(&self, text: &str) -> EngineError {
+        EngineError::PeerFault { peer: self.about.to_owned(), text: text.to_owned(), failure: Failure::Refused }
+    }
+
+    fn unexpected(&self, message: &Message) -> EngineError {
+        self.broke(&format!("an unexpected {}", message.kind()))
+    }
+
+    fn hello(&mut self) -> Result<Hello, EngineError> {
+        match self.next()? {
+            Message::Hello(hello) => Ok(*hello),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn merged(&mut self) -> Result<Merged, EngineError> {
+        loop {
+            match self.next()? {
+                Message::Merged(merged) => return Ok(merged),
+                Message::Stored(_) => {}
+                other => return Err(self.unexpected(&other)),
+            }
+        }
+    }
+
+    /// Waits until all bundles that were sent are acknowledged.
+    fn answers(&mut self, _bundles: u32) -> Result<(), EngineError> {
+        while self.link.session().unanswered(Party::Us) > 0 {
+            match self.next()? {
+                Message::Stored(_) => {}
+                Message::Rejected(rejected) => return Err(self.broke(&rejected.text)),
+                other => return Err(self.unexpected(&other)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds which commits of this side's the other side has.
+fn agree(talk: &mut Talk<'_>, work: &Work<'_>, ours: &Hello, theirs: &Hello) -> Result<Vec<CommitId>, EngineError> {
+    let known = |ids: &[CommitId]| -> Vec<CommitId> { ids.iter().copied().filter(|id| work.objects.exists(&(*id).into())).collect() };
+    let mut common = known(&theirs.have);
+    let mut rounds = SEARCH_ROUNDS;
+    let mut asking = match theirs.head {
+        Some(newer) if common.is_empty() && ours.has_history => Some(Locate { newer, older: None }),
+        _ => None,
+    };
+    if let Some(locate) = asking {
+        talk.link.say(&Message::Locate(locate))?;
+    }
+    let mut said = false;
+    let mut peer_has = None;
+    loop {
+        if asking.is_none() && !said {
+            talk.link.say(&Message::Common(common.clone()))?;
+            said = true;
+        }
+        if said && let Some(peer_has) = peer_has.take() {
+            return Ok(peer_has);
+        }
+        match talk.next()? {
+            Message::Locate(locate) => {
+                let sample = sample(work, locate)?;
+                talk.link.say(&Message::Located(sample))?;
+            }
+            Message::Located(sample) => {
+                asking = None;
+                rounds -= 1;
+                let found = sample.iter().position(|id| work.objects.exists(&(*id).into()));
+                if let Some(at) = found {
+                    common = vec![sample[at]];
+                    if let Some(newer) = at.checked_sub(1).map(|at| sample[at]).filter(|_| rounds > 0) {
+                        let locate = Locate { newer, older: Some(sample[at]) };
+                        talk.link.say(&Message::Locate(locate))?;
+                        asking = Some(locate);
+                    }
+                }
+            }
+            // Only what is here can be left out of what is sent.
+            Message::Common(ids) => peer_has = Some(known(&ids)),
+            other => return Err(talk.unexpected(&other)),
+        }
+    }
+}
+
+/// A sample of this side's history below `newer`: ever wider apart down to the first revision, or evenly spaced down
+/// to `older`.
+fn sample(work: &Work<'_>, locate: Locate) -> Result<Vec<CommitId>, EngineError> {
+    let mut line = Vec::new();
+    let mut at = work.objects.exists(&locate.newer.into()).then_some(locate.newer);
+    while let Some(commit) = at.filter(|commit| Some(*commit) != locate.older) {
+        line.push(commit);
+        at = work.graph.parents(commit)?.first().copied();
+    }
+    let last = line.len().saturating_sub(1);
+    let chosen: Vec<usize> = match locate.older {
+        Some(_) => (1..=SAMPLE).map(|n| n * line.len() / (SAMPLE + 1)).collect(),
+        None => std::iter::successors(Some(1usize), |n| n.checked_mul(2)).take_while(|n| *n < last).chain([last]).collect(),
+    };
+    let mut sample: Vec<CommitId> = chosen.into_iter().filter_map(|n| line.get(n).copied()).collect();
+    sample.dedup();
+    Ok(sample)
+}
+
+/// Reads what the other side sends until it has sent all.
+fn receive(talk: &mut Talk<'_>, arrived: mpsc::SyncSender<Arrival>, offered: &AtomicU64) -> Result<Transferred, EngineError> {
+    let mut received = Transferred::default();
+    let mut open: Option<Arrival> = None;
+    loop {
+        match talk.next()? {
+            Message::Offer(offer) => {
+                offered.store(offer.bundles.map_or(u64::MAX, u64::from), Ordering::Relaxed);
+                if offer.revisions > 0 {
+                    talk.monitor.begin(Stage::Receive, Some(offer.revisions));
+                }
+            }
+            Message::BundleBegin(begin) => {
+                open = Some(Arrival { begin, content: tempfile::SpooledTempFile::new(SPOOL) });
+            }
+            Message::BundleData(bytes) => {
+                if let Some(arrival) = &mut open {
+                    arrival.content.write_all(&bytes).map_err(EngineError::io("write", Path::new("a temporary file")))?;
+                    received.bytes += bytes.len() as u64;
+                    talk.monitor.advance(Stage::Receive, 0, bytes.len() as u64);
+                }
+            }
+            Message::BundleEnd(_) => {
+                if let Some(arrival) = open.take() {
+                    received.bundles += 1;
+                    received.revisions += arrival.begin.revisions;
+                    if arrived.send(arrival).is_err() {
+                        // The one who admits has failed, and says why.
+                        return Err(ProtocolError::Over.into());
+                    }
+                }
+            }
+            Message::Stored(_) => {}
+            Message::Rejected(rejected) => return Err(talk.broke(&rejected.text)),
+            Message::SentAll(head) => {
+                received.head = head;
+                talk.monitor.end(Stage::Receive);
+                return Ok(received);
+            }
+            other => return Err(talk.unexpected(&other)),
+        }
+    }
+}
+
+impl Work<'_> {
+    /// The head that the commits `heads` together make.
+    pub(crate) fn merge(&mut self, heads: &[CommitId]) -> Result<CommitId, EngineError> {
+        let mut writer = None;
+        let pack_dir = self.folder.store.pack_dir();
+        let merged = crate::engine::merge::merge(&self.objects, &self.graph, heads, &Default::default(), &mut |kind, bytes| {
+            let writer = match &mut writer {
+                Some(writer) => writer,
+                none => none.insert(crate::store::pack::PackWriter::create(&pack_dir)?),
+            };
+            Ok(writer.put(kind, bytes)?.id)
+        })?;
+        if let Some(writer) = writer.filter(|_| !merged.new_commits.is_empty()) {
+            writer.finish()?;
+        }
+        self.conflicts.extend(merged.conflicts.into_iter().map(Conflict::from));
+        Ok(merged.head)
+    }
+}

@@ -1,0 +1,125 @@
+//! What this copy of the folder remembers of the other copies.
+//!
+//! The last known revision of a peer is a ref (`refs/remotes/<peer>/main`), moved only after durable storage was
+//! confirmed. What else is remembered (which copy a name stands for, when it was last seen) lies in a small file in our
+//! private folder; without it an exchange works all the same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::engine::error::EngineError;
+use crate::engine::folder::Folder;
+use crate::engine::report::PeerStatus;
+use crate::id::{CommitId, DeviceId, ReplicaId};
+use crate::store::{Expected, RefEdit, RefName};
+
+/// What is remembered of one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remembered {
+    pub(crate) replica: ReplicaId,
+    pub(crate) device: DeviceId,
+    pub(crate) device_name: String,
+    pub(crate) last_seen: Timestamp,
+}
+
+pub(crate) type Peers = BTreeMap<String, Remembered>;
+
+impl Folder {
+    fn peers_file(&self) -> PathBuf {
+        self.store.private_dir().join("peers.json")
+    }
+
+    /// What is remembered; nothing where the file is missing or cannot be read (it is only a memory aid).
+    pub(crate) fn peers(&self) -> Peers {
+        std::fs::read(self.peers_file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    fn save_peers(&self, peers: &Peers) -> Result<(), EngineError> {
+        let file = self.peers_file();
+        let temp = file.with_extension("json.new");
+        let bytes = serde_json::to_vec_pretty(peers).expect("names and ids are valid JSON");
+        std::fs::write(&temp, bytes).and_then(|()| std::fs::rename(&temp, &file)).map_err(EngineError::io("write", &file))
+    }
+
+    /// Remembers that a peer was seen.
+    pub(crate) fn saw_peer(&self, name: &str, remembered: Remembered) -> Result<(), EngineError> {
+        let mut peers = self.peers();
+        peers.insert(name.to_owned(), remembered);
+        self.save_peers(&peers)
+    }
+
+    /// The name under which the copy `replica` is known here, or one to know it by: its device's name.
+    pub(crate) fn name_for(&self, replica: ReplicaId, device_name: &str) -> String {
+        let peers = self.peers();
+        if let Some((name, _)) = peers.iter().find(|(_, peer)| peer.replica == replica) {
+            return name.clone();
+        }
+        let plain: String = device_name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' })
+            .take(60)
+            .collect();
+        let plain = if plain.is_empty() { "peer".to_owned() } else { plain };
+        let names = std::iter::once(plain.clone()).chain((2..).map(|n| format!("{plain}-{n}")));
+        names.into_iter().find(|name| !peers.contains_key(name)).expect("there is always a next number")
+    }
+
+    /// The last known revision of a peer.
+    pub(crate) fn last_known(&self, peer: &str) -> Result<Option<CommitId>, EngineError> {
+        Ok(self.store.refs().read(&RefName::peer(peer)?)?)
+    }
+
+    /// What is known of these peers.
+    pub(crate) fn peer_statuses(&self, names: &[String]) -> Result<Vec<PeerStatus>, EngineError> {
+        let peers = self.peers();
+        let head = self.head()?;
+        let graph = self.graph();
+        names
+            .iter()
+            .map(|name| {
+                let last_known = self.last_known(name)?;
+                let hidden: Vec<_> = last_known.into_iter().collect();
+                let lacks = match head {
+                    Some(head) => graph.range(&[head], &hidden)?.len() as u64,
+                    None => 0,
+                };
+                let last_seen = peers.get(name).map(|peer| peer.last_seen);
+                Ok(PeerStatus { name: name.clone(), last_known, lacks, last_seen })
+            })
+            .collect()
+    }
+
+    /// Calls a peer by another name.
+    pub fn rename_peer(&self, old: &str, new: &str) -> Result<(), EngineError> {
+        self.replace_peer(old, Some(new))
+    }
+
+    /// Forgets a peer. What it brought stays.
+    pub fn forget_peer(&self, name: &str) -> Result<(), EngineError> {
+        self.replace_peer(name, None)
+    }
+
+    fn replace_peer(&self, old: &str, new: Option<&str>) -> Result<(), EngineError> {
+        let mut edits = Vec::new();
+        for at in [RefName::peer, RefName::incoming] {
+            if let Some(commit) = self.store.refs().read(&at(old)?)? {
+                if let Some(new) = new {
+                    edits.push(RefEdit { name: at(new)?, expected: Expected::Any, new: Some(commit) });
+                }
+                edits.push(RefEdit { name: at(old)?, expected: Expected::Is(commit), new: None });
+            }
+        }
+        if !edits.is_empty() {
+            self.store.refs().update(&edits)?;
+        }
+        let mut peers = self.peers();
+        if let Some(peer) = peers.remove(old) {
+            peers.extend(new.map(|new| (new.to_owned(), peer)));
+            self.save_peers(&peers)?;
+        }
+        Ok(())
+    }
+}

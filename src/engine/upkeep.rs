@@ -1,0 +1,169 @@
+//! Upkeep: gathering packs, and checking that everything that history needs is there and whole.
+
+use std::collections::HashSet;
+
+use crate::engine::error::EngineError;
+use crate::engine::folder::{Folder, Work};
+use crate::engine::report::{GcReport, VerifyReport};
+use crate::entry::Kind;
+use crate::id::{ObjectId, TreeId};
+use crate::monitor::Stage;
+use crate::path::SyncPath;
+use crate::store::consolidate::{self, Measure};
+use crate::store::Wait;
+use crate::store::{ObjectKind, Objects, StoreError, object_id, tree};
+use crate::worktree::Root;
+
+impl Work<'_> {
+    /// Gathers small packs when they have piled up.
+    pub(crate) fn gather_if_due(&mut self) -> Result<(), EngineError> {
+        let store = &self.folder.store;
+        if consolidate::is_due(&store.pack_dir())? {
+            consolidate::gather(&store.pack_dir(), &store.objects(), Measure::Small, &*self.folder.cx.monitor)?;
+            self.objects = store.objects();
+        }
+        Ok(())
+    }
+}
+
+impl Folder {
+    /// Gathers all packs and loose objects into one pack.
+    pub fn gc(&self) -> Result<GcReport, EngineError> {
+        let work = self.begin("gc", Wait::No)?;
+        let gathered =
+            consolidate::gather(&self.store.pack_dir(), &self.store.objects(), Measure::Everything, &*self.cx.monitor)?;
+        work.finish()?;
+        Ok(GcReport {
+            packs_before: gathered.packs_before,
+            packs_after: gathered.packs_after,
+            bytes_before: gathered.bytes_before,
+            bytes_after: gathered.bytes_after,
+        })
+    }
+
+    /// Reads every object that the history needs and compares it with its id; with `content`, the files on disk too.
+    pub fn verify(&self, content: bool) -> Result<VerifyReport, EngineError> {
+        let mut check = Check { objects: self.store.objects(), seen: HashSet::new(), report: VerifyReport::default(), buffer: Vec::new() };
+        let monitor = &*self.cx.monitor;
+        monitor.begin(Stage::Check, None);
+        let mut pending = Vec::new();
+        for (name, commit) in self.store.refs().list("refs/")? {
+            pending.push((commit, name.to_string()));
+        }
+        while let Some((id, from)) = pending.pop() {
+            if !check.seen.insert(id.into()) {
+                continue;
+            }
+            if !check.object(ObjectKind::Commit, id.into(), &format!("revision {id} (needed by {from})")) {
+                continue;
+            }
+            monitor.advance(Stage::Check, 1, 0);
+            check.report.revisions += 1;
+            match crate::store::Commit::parse(id, &check.buffer) {
+                Ok(commit) => {
+                    let subject = commit.message().subject;
+                    pending.extend(commit.parents.iter().map(|&parent| (parent, id.short())));
+                    check.tree(commit.tree, &mut Vec::new(), &format!("revision {} ({subject})", id.short()), monitor);
+                }
+                Err(error) => check.report.problems.push(error.to_string()),
+            }
+        }
+        monitor.end(Stage::Check);
+        if content {
+            self.verify_files(&mut check.report)?;
+        }
+        Ok(check.report)
+    }
+
+    /// Re-reads every file that the table holds as unchanged.
+    fn verify_files(&self, report: &mut VerifyReport) -> Result<(), EngineError> {
+        let root = Root::open(self.root())?;
+        let table = self.store.load_table()?.table;
+        self.cx.monitor.begin(Stage::Scan, Some(table.len() as u64));
+        for (path, row) in table.iter() {
+            let path = SyncPath::new(path).map_err(|error| StoreError::damaged("the index", error))?;
+            self.cx.monitor.advance(Stage::Scan, 1, u64::from(row.fingerprint.size));
+            let unchanged = match root.look(&path)? {
+                crate::worktree::OnDisk::Leaf { fingerprint, .. } => fingerprint == row.fingerprint,
+                _ => false,
+            };
+            if unchanged && row.entry.kind != Kind::EmptyFolder && super::checkout::holds(&root, &path, row.entry)?.is_none() {
+                report.problems.push(format!("`{path}` on disk does not hold what was recorded, though its time and size say so"));
+            }
+        }
+        self.cx.monitor.end(Stage::Scan);
+        Ok(())
+    }
+}
+
+/// A walk over all objects, each looked at once.
+struct Check {
+    objects: Objects,
+    seen: HashSet<ObjectId>,
+    report: VerifyReport,
+    buffer: Vec<u8>,
+}
+
+impl Check {
+    /// Reads an object into the buffer and compares it with its id.
+    fn object(&mut self, kind: ObjectKind, id: ObjectId, what: &str) -> bool {
+        self.report.objects += 1;
+        let problem = match self.objects.read(kind, &id, &mut self.buffer) {
+            Ok(()) if object_id(kind, &self.buffer) == id => return true,
+            Ok(()) => format!("object {id} does not hold what its id says"),
+            Err(error) => error.to_string(),
+        };
+        self.report.problems.push(format!("{what}: {problem}"));
+        false
+    }
+
+    fn tree(&mut self, id: TreeId, path: &mut Vec<u8>, revision: &str, monitor: &dyn crate::monitor::Monitor) {
+        if id == TreeId::EMPTY || !self.seen.insert(id.into()) {
+            return;
+        }
+        let what = |path: &[u8]| format!("`{}` in {revision}", crate::path::quote(path));
+        monitor.advance(Stage::Check, 1, 0);
+        if !self.object(ObjectKind::Tree, id.into(), &what(path)) {
+            return;
+        }
+        let content = std::mem::take(&mut self.buffer);
+        for entry in tree::entries(&content) {
+            let Ok(entry) = entry else {
+                self.report.problems.push(format!("{}: tree {id} cannot be read", what(path)));
+                break;
+            };
+            let length = path.len();
+            if length > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(entry.name);
+            if entry.is_tree() {
+                self.tree(entry.id.as_tree(), path, revision, monitor);
+            } else if entry.leaf().is_some() && self.seen.insert(entry.id) {
+                monitor.advance(Stage::Check, 1, 0);
+                self.blob(entry.id, &what(path));
+            }
+            path.truncate(length);
+        }
+        self.buffer = content;
+    }
+
+    /// Hashes a blob without holding a large one.
+    fn blob(&mut self, id: ObjectId, what: &str) {
+        self.report.objects += 1;
+        let problem = match self.objects.header(&id) {
+            Ok(Some((ObjectKind::Blob, size))) => {
+                let mut hasher = crate::store::ObjectHasher::new(ObjectKind::Blob, size);
+                match self.objects.copy_blob(&id, &mut hasher) {
+                    Ok(_) if hasher.finish() == id => return,
+                    Ok(_) => format!("object {id} does not hold what its id says"),
+                    Err(error) => error.to_string(),
+                }
+            }
+            Ok(Some((kind, _))) => format!("object {id} is a {}, not a blob", kind.word()),
+            Ok(None) => StoreError::Missing { id }.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.report.problems.push(format!("{what}: {problem}"));
+    }
+}

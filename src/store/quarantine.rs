@@ -1,0 +1,2 @@
+//! stub
+#[derive(Default)] pub struct Limits { pub pack_bytes: u64 }

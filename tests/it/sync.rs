@@ -1,0 +1,335 @@
+//! Exchanges between folders on this computer.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use foldersync::engine::report::Resolution;
+use foldersync::engine::revspec::FileRev;
+use foldersync::engine::{EngineError, Failure};
+use foldersync::path::SyncPath;
+
+use crate::sites::{NOON, Sites};
+
+fn path(text: &str) -> SyncPath {
+    SyncPath::new(text).expect("valid")
+}
+
+fn file_rev(text: &str) -> FileRev {
+    FileRev::parse(text.as_bytes(), b"", false).expect("a revision")
+}
+
+#[test]
+fn all_kinds_of_changes_on_both_sides_arrive() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    for n in 0..30 {
+        a.write(&format!("folder {}/file {n}", n % 4), format!("content {n}\n"));
+    }
+    symlink("folder 0/file 0", a.path("link")).expect("a link");
+    fs::create_dir_all(a.path("empty/inner")).expect("folders");
+    let report = sites.exchange(0, 1);
+    assert_eq!((report.captured, report.sent, report.received), (32, 32, 0));
+    assert!(report.in_step);
+    assert_eq!(a.files(), b.files());
+
+    a.write("folder 0/file 0", "edited at a\n");
+    b.write("folder 1/file 1", "edited at b\n");
+    a.remove("folder 2/file 2");
+    fs::rename(b.path("folder 3/file 3"), b.path("renamed")).expect("rename");
+    fs::set_permissions(b.path("folder 0/file 4"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    fs::remove_dir(a.path("empty/inner")).expect("rmdir");
+    fs::create_dir(b.path("empty/other")).expect("mkdir");
+    fs::remove_file(b.path("link")).expect("remove");
+    symlink("elsewhere", b.path("link")).expect("a link");
+    let report = sites.exchange(1, 0);
+    assert!(report.in_step && report.conflicts.is_empty(), "{report:?}");
+    assert_eq!(a.files(), b.files());
+    assert_eq!(a.read("folder 1/file 1"), "edited at b\n");
+    sites.settle();
+
+    let quiet = sites.exchange(0, 1);
+    assert_eq!((quiet.captured, quiet.sent, quiet.received, quiet.applied), (0, 0, 0, 0));
+    assert_eq!((quiet.bytes_sent, quiet.bytes_received), (0, 0));
+}
+
+#[test]
+fn a_revert_changes_that_file_and_no_other_here_and_there() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("other.txt", "stays\n");
+    for n in 1..=5 {
+        a.write("notes.txt", format!("version {n}\n"));
+        a.capture();
+    }
+    sites.exchange(0, 1);
+    let before = a.files();
+    a.write("unsaved", "not captured yet");
+    let report = a.folder().revert(&[file_rev("notes.txt@3")]).expect("revert");
+    assert_eq!(report.changes.len(), 1);
+    assert_eq!(a.read("notes.txt"), "version 3\n");
+    assert_eq!(a.git(&["log", "-1", "--format=%s"]), "revert notes.txt to @3\n");
+    assert_eq!(a.git(&["log", "-1", "--format=", "--name-only"]), "notes.txt\n");
+    a.remove("unsaved");
+    sites.exchange(0, 1);
+    assert_eq!(b.read("notes.txt"), "version 3\n");
+    let mut after = b.files();
+    let mut expected = before;
+    assert_ne!(after.remove(std::path::Path::new("notes.txt")), expected.remove(std::path::Path::new("notes.txt")));
+    assert_eq!(after, expected, "nothing else changed");
+    sites.settle();
+}
+
+#[test]
+fn a_revert_keeps_what_was_not_captured_yet() {
+    let sites = Sites::new(1);
+    let a = &sites.sites[0];
+    a.write("notes.txt", "one\n");
+    a.capture();
+    a.write("notes.txt", "two\n");
+    let report = a.folder().revert(&[file_rev("notes.txt@1")]).expect("revert");
+    assert_eq!(report.captured_first.len(), 1);
+    assert_eq!(a.read("notes.txt"), "one\n");
+    assert_eq!(a.folder().log(Some(&path("notes.txt")), None).expect("log").len(), 3);
+    let mut shown = Vec::new();
+    a.folder().show(&file_rev("notes.txt@2"), &mut shown).expect("show");
+    assert_eq!(shown, b"two\n");
+}
+
+#[test]
+fn a_folder_is_restored_as_it_was_at_a_time() {
+    let sites = Sites::new(1);
+    let a = &sites.sites[0];
+    a.write("d/kept", "1");
+    a.write("d/deleted", "gone soon");
+    a.capture();
+    let before = a.files();
+    a.clock.advance(3600);
+    a.write("d/kept", "2");
+    a.remove("d/deleted");
+    a.write("d/new", "n");
+    a.capture();
+    a.clock.advance(60);
+    let at = foldersync::engine::revspec::RevSpec::parse("30 minutes ago").expect("a time");
+    let report = a.folder().restore(&at, Some(&path("d"))).expect("restore");
+    assert_eq!(report.changes.len(), 3, "{report:?}");
+    assert_eq!(a.files(), before);
+    a.check();
+}
+
+#[test]
+fn a_conflict_gives_the_same_two_files_on_both_in_one_exchange() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("photo.jpg", "original");
+    sites.exchange(0, 1);
+    b.clock.advance(100);
+    a.write("photo.jpg", "from a");
+    b.write("photo.jpg", "from b, later");
+    let report = sites.exchange(0, 1);
+    assert!(report.in_step);
+    assert_eq!(report.conflicts.len(), 1);
+    assert_eq!(a.files(), b.files());
+    assert_eq!(a.read("photo.jpg"), "from b, later");
+    let conflicts = a.folder().conflicts().expect("conflicts");
+    assert_eq!(conflicts, b.folder().conflicts().expect("conflicts"));
+    let copy = conflicts[0].copy.to_string();
+    assert!(copy.starts_with("photo (conflict device-a 2026-11-20 "), "{copy}");
+    assert_eq!(b.read(&copy), "from a");
+    sites.settle();
+
+    b.folder().resolve_conflict(&path("photo.jpg"), Resolution::Theirs).expect("resolve");
+    assert_eq!(b.read("photo.jpg"), "from a");
+    assert!(b.folder().conflicts().expect("conflicts").is_empty());
+    sites.settle();
+    assert!(a.folder().conflicts().expect("conflicts").is_empty());
+    assert_eq!(a.names(), ["photo.jpg"]);
+    assert!(NOON > 0);
+}
+
+#[test]
+fn notes_edited_in_different_lines_are_merged() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("notes.md", "first\n\nmiddle\n\nlast\n");
+    sites.exchange(0, 1);
+    a.write("notes.md", "first at a\n\nmiddle\n\nlast\n");
+    b.write("notes.md", "first\n\nmiddle\n\nlast at b\n");
+    let report = sites.exchange(0, 1);
+    assert!(report.conflicts.is_empty());
+    assert_eq!(a.read("notes.md"), "first at a\n\nmiddle\n\nlast at b\n");
+    sites.settle();
+}
+
+#[test]
+fn a_change_beats_a_deletion_and_a_rename_meets_an_edit() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("deleted here, edited there", "1");
+    a.write("old", "renamed here, edited there");
+    sites.exchange(0, 1);
+    a.remove("deleted here, edited there");
+    fs::rename(a.path("old"), a.path("new")).expect("rename");
+    b.write("deleted here, edited there", "2");
+    b.write("old", "edited");
+    sites.exchange(1, 0);
+    assert_eq!(a.read("deleted here, edited there"), "2");
+    assert_eq!(a.names(), ["deleted here, edited there", "new"]);
+    assert_eq!(b.read("new"), "edited");
+    sites.settle();
+}
+
+#[test]
+fn what_both_made_alike_is_no_conflict_and_has_one_time() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    b.clock.advance(1000);
+    a.write("same", "content");
+    b.write("same", "content");
+    a.write("only a", "x");
+    let report = sites.exchange(0, 1);
+    assert!(report.conflicts.is_empty());
+    sites.settle();
+    assert_eq!(a.files(), b.files());
+}
+
+#[test]
+fn three_folders_that_meet_pairwise_converge() {
+    let sites = Sites::new(3);
+    for (n, site) in sites.sites.iter().enumerate() {
+        site.write("all", format!("from {n}"));
+        site.write(&format!("own {n}"), "x");
+    }
+    sites.exchange(0, 1);
+    sites.exchange(1, 2);
+    sites.exchange(2, 0);
+    sites.settle();
+    assert_eq!(sites.sites[0].names().len(), 6, "three own files, the file and two conflict copies");
+}
+
+#[test]
+fn an_edit_made_while_the_other_side_changes_the_same_file_is_kept() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("file.bin", "1");
+    sites.exchange(0, 1);
+    a.write("file.bin", "2 from a");
+    a.capture();
+    // Not captured when the exchange begins: it is captured first.
+    b.clock.advance(50);
+    b.write("file.bin", "2 from b");
+    sites.exchange(0, 1);
+    assert_eq!(a.names().len(), 2);
+    sites.settle();
+}
+
+#[test]
+fn an_ignored_file_in_the_way_is_left_alone_and_reported() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    b.write(".git/info/exclude", "*.cache\n");
+    b.write("x.cache", "precious, never versioned");
+    a.write("x.cache", "versioned at a");
+    a.write("y", "y");
+    sites.exchange(0, 1);
+    assert_eq!(b.read("x.cache"), "precious, never versioned");
+    assert_eq!(b.read("y"), "y", "the rest goes on");
+    assert_eq!(a.read("x.cache"), "versioned at a");
+    assert_eq!(a.head(), b.head());
+}
+
+#[test]
+fn folders_that_were_made_apart_are_joined_only_when_told_to() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("a", "1");
+    b.write("b", "1");
+    a.capture();
+    b.capture();
+    let target = foldersync::engine::PeerTarget { join: false, ..a.target(b) };
+    let error = a.folder().exchange(&target, false).expect_err("refused");
+    assert!(matches!(error, EngineError::Unrelated { .. }), "{error}");
+    assert_eq!(error.failure(), Failure::Refused);
+    assert_eq!(b.names(), ["b"]);
+    sites.settle();
+    assert_eq!(a.folder().id(), b.folder().id());
+}
+
+#[test]
+fn a_copy_restored_from_a_backup_is_behind_and_nothing_is_deleted() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    b.write("first", "1");
+    sites.exchange(0, 1);
+    let backup = sites.dir().join("backup");
+    assert!(std::process::Command::new("cp").args(["-a"]).arg(&b.root).arg(&backup).status().expect("cp").success());
+    b.write("second", "2");
+    sites.exchange(0, 1);
+    fs::remove_dir_all(&b.root).expect("lost");
+    fs::rename(&backup, &b.root).expect("restored");
+    let report = sites.exchange(0, 1);
+    assert!(report.notes.iter().any(|note| note.contains("restored from a backup")), "{report:?}");
+    assert_eq!(b.read("second"), "2");
+    sites.settle();
+}
+
+#[test]
+fn one_direction_only() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("from a", "1");
+    sites.exchange(0, 1);
+    a.write("a again", "2");
+    b.write("from b", "1");
+    let send_only = foldersync::engine::PeerTarget { receive: false, ..a.target(b) };
+    let report = a.folder().exchange(&send_only, false).expect("exchange");
+    assert_eq!(report.received, 0);
+    assert_eq!(b.names(), ["a again", "from a", "from b"]);
+    assert_eq!(a.names(), ["a again", "from a"]);
+    sites.settle();
+}
+
+#[test]
+fn a_peer_that_is_not_there_is_unreachable_and_nothing_is_deleted() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("x", "1");
+    sites.exchange(0, 1);
+    fs::remove_dir_all(&b.root).expect("unmounted");
+    fs::create_dir(&b.root).expect("an empty mount point");
+    let error = sites.try_exchange(0, 1).expect_err("unreachable");
+    assert_eq!(error.failure(), Failure::Unreachable, "{error}");
+    assert_eq!(a.names(), ["x"]);
+}
+
+#[test]
+fn a_clone_is_a_copy_that_exchanges() {
+    let sites = Sites::new(1);
+    let a = &sites.sites[0];
+    a.write("x/y", "1");
+    fs::create_dir(a.path("empty")).expect("a folder");
+    let copy = sites.dir().join("copy");
+    let (folder, report) =
+        foldersync::engine::Folder::clone_from(&a.target(a), &copy, &a.init_options(), a.context()).expect("clone");
+    assert_eq!(report.received, 2);
+    assert_eq!(folder.id(), a.folder().id());
+    assert_eq!(fs::read(copy.join("x/y")).expect("there"), b"1");
+    assert!(copy.join("empty").is_dir());
+    a.check();
+}
+
+#[test]
+fn the_whole_history_travels_and_counts_the_same() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    for n in 0..10 {
+        a.write("f", format!("{n}"));
+        a.capture();
+    }
+    sites.exchange(1, 0);
+    let log = |site: &crate::sites::Site| {
+        let log = site.folder().log(Some(&path("f")), None).expect("log");
+        log.into_iter().map(|revision| (revision.number, revision.commit)).collect::<Vec<_>>()
+    };
+    assert_eq!(log(a), log(b));
+    assert_eq!(log(a).len(), 10);
+}

@@ -22,6 +22,8 @@ use crate::store::{ObjectKind, Objects};
 pub const LARGEST: u64 = 32 << 20;
 /// The most lines, for the same reason.
 const MOST_LINES: usize = 1 << 20;
+/// The most lines between the first and the last that differ: finding out what became of each takes time.
+const MOST_DIFFERING: usize = 1 << 18;
 /// Lines of context.
 const CONTEXT: usize = 3;
 /// A NUL among so many first bytes makes a content binary, as for git.
@@ -179,6 +181,11 @@ fn is_binary(content: &[u8]) -> bool {
 
 fn hunks(old: &[u8], new: &[u8]) -> Result<Vec<u8>, NoText> {
     let (old, new) = (lines(old)?, lines(new)?);
+    let begin = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let end = old[begin..].iter().rev().zip(new[begin..].iter().rev()).take_while(|(a, b)| a == b).count();
+    if old.len().max(new.len()) - begin - end > MOST_DIFFERING {
+        return Err(NoText::TooLarge);
+    }
     let mut numbers = HashMap::new();
     let (old_numbers, new_numbers) = (numbered(&mut numbers, &old), numbered(&mut numbers, &new));
     let ops = capture_diff_slices(Algorithm::Myers, &old_numbers, &new_numbers);
@@ -292,6 +299,9 @@ mod tests {
         let large = Side { content: Content::Large(1 << 40), ..new };
         assert_eq!(compare(&old, &large).text, Err(NoText::TooLarge));
         assert_eq!(compare(&old, &file("x", "@2", &vec![b'\n'; MOST_LINES + 1])).text, Err(NoText::TooLarge));
+        assert_eq!(compare(&old, &file("x", "@2", &vec![b'\n'; MOST_DIFFERING + 2])).text, Err(NoText::TooLarge));
+        let long = vec![b'\n'; MOST_LINES - 1];
+        assert!(compare(&file("x", "@1", &long), &file("x", "@2", &[&long[..], b"more\n"].concat())).text.is_ok());
     }
 
     #[test]

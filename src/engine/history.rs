@@ -159,7 +159,7 @@ pub struct History<'a> {
 }
 
 impl<'a> History<'a> {
-    /// Brings the index up to `head`, which must have been read after the index was opened.
+    /// Brings the index up to `head`, the folder's head as it is now (an older one would make the index go back).
     pub fn new(
         objects: &'a Objects,
         index: &'a mut HistoryIndex,

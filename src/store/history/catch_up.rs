@@ -52,6 +52,9 @@ impl HistoryIndex {
     /// What is done stays done through a kill. A damaged index is begun anew, one that cannot be written is continued in
     /// a temporary file; `monitor` is told.
     pub fn catch_up(&mut self, objects: &Objects, head: CommitId, monitor: &dyn Monitor) -> Result<Stats, StoreError> {
+        if let Some(notice) = self.notice.take() {
+            monitor.notice(&notice);
+        }
         let mut begun_anew = false;
         let mut overtaken = 0;
         loop {

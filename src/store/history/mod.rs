@@ -258,7 +258,7 @@ impl HistoryIndex {
         Ok(anew)
     }
 
-    /// What a person should know of how it was opened.
+    /// What a person should know of how it was opened; told to the monitor by the first [`HistoryIndex::catch_up`].
     pub fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
     }

@@ -68,7 +68,7 @@ fn bytes_come_in_order_and_then_the_end(connect: fn() -> Connection) {
     let sent = bytes(100_003);
     assert!(echo(connect(), &sent, 1009) == sent);
     assert!(echo(connect(), &sent[..1000], 1) == sent[..1000]);
-    assert_eq!(echo(connect(), &[], 1), []);
+    assert!(echo(connect(), &[], 1).is_empty());
 }
 
 fn both_directions_run_at_once(connect: fn() -> Connection) {

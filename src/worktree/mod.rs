@@ -14,6 +14,7 @@
 
 pub mod apply;
 mod error;
+mod folders;
 mod ignore;
 mod plan;
 mod read;
@@ -21,9 +22,10 @@ mod root;
 mod scan;
 mod stage;
 
-//pub use apply::{Applied, Content, apply};
+pub use apply::{Applied, ApplyError, Content, apply};
 pub use error::WorktreeError;
-//pub use plan::{ApplyPlan, Refused, Target, WhyRefused, plan};
+pub use plan::{ApplyPlan, Refused, Target, WhyRefused, plan};
 pub use read::OpenLeaf;
 pub use root::{OnDisk, Root};
 pub use scan::{Found, LeftOut, Scan, ScanOptions, Stats, What, Why, scan};
+pub use stage::settle;

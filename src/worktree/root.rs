@@ -72,7 +72,7 @@ pub(super) struct Status {
     pub(super) size: u64,
     /// Permission bits.
     pub(super) mode: u32,
-    pub(super) dev: u64,
+    pub(super) ino: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +115,13 @@ impl Status {
             mtime: Timestamp::new(stat.st_mtime as i64, stat.st_mtime_nsec as u32),
             size: stat.st_size as u64,
             mode: mode & 0o7777,
-            dev: stat.st_dev as u64,
+            ino: stat.st_ino as u64,
         }
+    }
+
+    /// Whether this is, renamed at most, what `other` is the fingerprint of. A rename moves the change time.
+    pub(super) fn is_renamed(&self, kind: Kind, other: &Fingerprint) -> bool {
+        self.form == Form::Leaf(kind) && self.fingerprint == Fingerprint { ctime: self.fingerprint.ctime, ..*other }
     }
 
     /// Whether this is, beyond doubt, what `row` of `table` records.

@@ -125,8 +125,8 @@ pub enum Why {
     Unreadable(i32),
     /// A folder whose `.gitignore` cannot be read: what it would leave out must not be captured by mistake.
     UnreadableRules(i32),
-    /// A file of foldersync's own, left by a write that was cut off; the next write removes it.
-    Unfinished,
+    /// A name that foldersync keeps for files that it is about to put in place.
+    Reserved,
 }
 
 /// As a clause: `a nested git repository`.
@@ -140,7 +140,7 @@ impl fmt::Display for Why {
             Self::TooLong => f.write_str("a path longer than the system takes"),
             Self::Unreadable(errno) => write!(f, "cannot be read: {}", said(errno)),
             Self::UnreadableRules(errno) => write!(f, "its .gitignore cannot be read: {}", said(errno)),
-            Self::Unfinished => f.write_str("left by an interrupted write; the next one removes it"),
+            Self::Reserved => f.write_str("a name that foldersync keeps for files it is writing"),
         }
     }
 }
@@ -695,7 +695,7 @@ fn checked(path: &[u8]) -> Option<SyncPath> {
 
 fn acceptable(name: &[u8], path: &[u8]) -> Result<(), Why> {
     if stage::is_beside(name) {
-        return Err(Why::Unfinished);
+        return Err(Why::Reserved);
     }
     if path.len() > MAX_PATH {
         return Err(Why::TooLong);
@@ -992,7 +992,7 @@ pub(super) mod tests {
         let scan = look(dir.path(), &table);
         assert_eq!(told(&scan), Vec::<String>::new(), "what a socket hides is not gone");
         let expected = [
-            ".foldersync-stage-1: left by an interrupted write; the next one removes it",
+            ".foldersync-stage-1: a name that foldersync keeps for files it is writing",
             "d/.GIT: a name is `.git`, or what some file systems take for it",
             "fifo: a fifo",
             "git~1: a name is `.git`, or what some file systems take for it",

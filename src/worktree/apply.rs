@@ -1607,7 +1607,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
         #[test]
         fn any_state_becomes_any_other(one in tree(), two in tree(), plain in any::<bool>(), kill in proptest::option::of(0usize..40)) {
             let mut setup = Setup { plain, ..Setup::new(&[]) };

@@ -30,8 +30,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, fchmod, fchown, fstat, futimens, openat, symlinkat,
-    unlinkat, utimensat,
+    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, fchmod, fchown, fstat, futimens, openat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -47,7 +47,7 @@ use crate::path::SyncPath;
 use crate::table::TableEdit;
 
 /// How many files a batch has at most.
-const BATCH_FILES: usize = if cfg!(test) { 8 } else { 4096 };
+const BATCH_FILES: usize = if cfg!(test) { 8 } else { 16_384 };
 /// After how many bytes a batch ends.
 const BATCH_BYTES: u64 = 256 << 20;
 /// How many small writes are gathered before they go to the file.
@@ -62,7 +62,6 @@ pub trait Content: Sync {
 
 /// What was done.
 #[derive(Debug, Default)]
-#[must_use = "the table has to learn what was done"]
 pub struct Applied {
     /// What the table has to learn.
     pub edits: Vec<TableEdit>,
@@ -302,12 +301,10 @@ impl Run<'_> {
         first: usize,
     ) -> Result<usize, WorktreeError> {
         let Shared { stage, hooks, .. } = self.shared;
-        for done in staged.iter_mut() {
-            if matches!(done, Some(Err(Skip::Stop(_)))) {
-                if let Some(Err(Skip::Stop(error))) = done.take() {
-                    return Err(error);
-                }
-            }
+        if let Some(at) = staged.iter().position(|done| matches!(done, Some(Err(Skip::Stop(_)))))
+            && let Some(Err(Skip::Stop(error))) = staged[at].take()
+        {
+            return Err(error);
         }
         if !lines.is_empty() {
             stage.write_journal("batch", lines.iter(), !cfg!(target_os = "linux"))?;
@@ -451,7 +448,7 @@ impl Run<'_> {
     /// Opens the folder that holds `path`.
     fn enter(&mut self, path: &SyncPath, create: bool) -> Result<BorrowedFd<'_>, Skip> {
         let root = self.shared.root;
-        self.folders.enter(path.parent(), create).map_err(|blocked| skip(root, path, blocked))
+        self.folders.enter(path.parent(), create).map_err(|blocked| skip(root, path, &blocked))
     }
 
     /// Stages a file beside its target, for targets on another file system than the stage. It is synced.
@@ -485,7 +482,7 @@ impl Run<'_> {
 
     fn make_folder(&mut self, path: &SyncPath) -> Result<(), Skip> {
         let root = self.shared.root;
-        self.folders.enter(path.as_bytes(), true).map_err(|blocked| skip(root, path, blocked))?;
+        self.folders.enter(path.as_bytes(), true).map_err(|blocked| skip(root, path, &blocked))?;
         self.applied.written += 1;
         self.edit(path, Some((Entry::EMPTY_FOLDER, Fingerprint::default())));
         Ok(())
@@ -559,15 +556,12 @@ impl Run<'_> {
                 (self.shared.hooks.at)(Moment::Journaled, b"");
             }
             for (at, step) in steps.iter().enumerate() {
-                let done = match step.action {
-                    Action::Remove { kind, fingerprint, .. } => {
-                        self.remove(&step.path, index + at, kind, fingerprint)
-                    }
-                    _ => {
-                        self.emptied.insert(step.path.as_bytes().to_vec());
-                        self.edit(&step.path, None);
-                        Ok(())
-                    }
+                let done = if let Action::Remove { kind, fingerprint, .. } = step.action {
+                    self.remove(&step.path, index + at, kind, fingerprint)
+                } else {
+                    self.emptied.insert(step.path.as_bytes().to_vec());
+                    self.edit(&step.path, None);
+                    Ok(())
                 };
                 self.note(&step.path, done)?;
             }
@@ -589,7 +583,7 @@ impl Run<'_> {
                 self.edit(path, None);
                 return Ok(());
             }
-            Err(blocked) => return Err(skip(root, path, blocked)),
+            Err(blocked) => return Err(skip(root, path, &blocked)),
         };
         let target = At { folder, name: path.file_name() };
         let Some(now) = target.status().map_err(failed)? else {
@@ -667,8 +661,8 @@ enum Placing {
     Skip(Skip),
 }
 
-fn skip(root: &Root, path: &SyncPath, blocked: Blocked) -> Skip {
-    match blocked {
+fn skip(root: &Root, path: &SyncPath, blocked: &Blocked) -> Skip {
+    match *blocked {
         Blocked::Missing | Blocked::Leaf(_) => Skip::Surprise,
         Blocked::System(_, errno) => Skip::at(root, path, errno),
     }
@@ -746,14 +740,16 @@ fn stage_one(
     synced: bool,
 ) -> Result<Staged, Skip> {
     let Action::Write { entry, mtime, expect, mode } = &step.action else { return Err(Skip::Surprise) };
-    let stop = |errno: Errno| Skip::Stop(WorktreeError::of("write", &shared.root.show(step.path.as_bytes()), errno));
+    let cannot_write = |errno| Skip::stop(shared.root, &step.path, errno);
     let no_content = |source| Skip::Stop(WorktreeError::Content { path: step.path.to_string(), source });
     if entry.kind == Kind::Symlink {
         let mut target = LinkTarget(Vec::new());
         let bytes = shared.content.copy_to(entry, &mut target);
         let target = target.0;
         if target.is_empty() || target.len() > MAX_PATH || target.contains(&0) {
-            bytes.map_err(|error| if target.len() > MAX_PATH { Skip::Refused(WhyRefused::LinkTarget) } else { no_content(error) })?;
+            bytes.map_err(|error| {
+                if target.len() > MAX_PATH { Skip::Refused(WhyRefused::LinkTarget) } else { no_content(error) }
+            })?;
             return Err(Skip::Refused(WhyRefused::LinkTarget));
         }
         let bytes = bytes.map_err(no_content)?;
@@ -762,17 +758,17 @@ fn stage_one(
             Err(errno @ (Errno::PERM | Errno::NOTSUP | Errno::NAMETOOLONG | Errno::INVAL | Errno::NOSYS)) => {
                 return Err(Skip::Refused(WhyRefused::System(errno.raw_os_error())));
             }
-            Err(errno) => return Err(stop(errno)),
+            Err(errno) => return Err(cannot_write(errno)),
         }
         if let Some(mtime) = mtime {
-            utimensat(slot.folder, slot.name, &times(*mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(stop)?;
+            utimensat(slot.folder, slot.name, &times(*mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(cannot_write)?;
         }
-        let status = slot.status().map_err(stop)?.ok_or_else(|| stop(Errno::NOENT))?;
+        let status = slot.status().map_err(cannot_write)?.ok_or_else(|| cannot_write(Errno::NOENT))?;
         return Ok(Staged { thread, status, bytes });
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fresh = if entry.kind == Kind::Executable { 0o777 } else { 0o666 };
-    let fd = openat(slot.folder, slot.name, flags, Mode::from_raw_mode(fresh)).map_err(stop)?;
+    let fd = openat(slot.folder, slot.name, flags, Mode::from_raw_mode(fresh)).map_err(cannot_write)?;
     let mut sink = Sink { file: File::from(fd), buffer, bytes: 0, error: None };
     sink.buffer.clear();
     let copied = shared.content.copy_to(entry, &mut sink).and_then(|_| sink.flush());
@@ -780,26 +776,26 @@ fn stage_one(
     match (copied, error) {
         (Ok(()), None) => {}
         (_, Some(Errno::FBIG)) => return Err(Skip::Refused(WhyRefused::System(Errno::FBIG.raw_os_error()))),
-        (_, Some(errno)) => return Err(stop(errno)),
+        (_, Some(errno)) => return Err(cannot_write(errno)),
         (Err(source), None) => return Err(no_content(source)),
     }
     if let Expect::Leaf(_, replaced) = expect {
-        let fresh = Status::of(&fstat(&file).map_err(stop)?);
+        let fresh = Status::of(&fstat(&file).map_err(cannot_write)?);
         if (fresh.fingerprint.uid, fresh.fingerprint.gid) != (replaced.uid, replaced.gid) {
             // Only root can; whoever else replaces a file of somebody else owns the new one.
             fchown(&file, Some(Uid::from_raw(replaced.uid)), Some(Gid::from_raw(replaced.gid))).ok();
         }
         if let Some(mode) = mode {
-            fchmod(&file, Mode::from_raw_mode(mode_like(*mode, entry.kind))).map_err(stop)?;
+            fchmod(&file, Mode::from_raw_mode(mode_like(*mode, entry.kind))).map_err(cannot_write)?;
         }
     }
     if let Some(mtime) = mtime {
-        futimens(&file, &times(*mtime)).map_err(stop)?;
+        futimens(&file, &times(*mtime)).map_err(cannot_write)?;
     }
     if synced {
-        file.sync_all().map_err(|error| stop(errno_of(&error)))?;
+        file.sync_all().map_err(|error| cannot_write(errno_of(&error)))?;
     }
-    let status = status_of(file.as_fd()).map_err(stop)?;
+    let status = status_of(file.as_fd()).map_err(cannot_write)?;
     Ok(Staged { thread, status, bytes })
 }
 
@@ -931,7 +927,9 @@ mod tests {
         fn new(entries: &[&str]) -> Self {
             let dir = tempfile::tempdir().unwrap();
             fs::create_dir(dir.path().join("root")).unwrap();
-            entries.iter().for_each(|entry| make(&dir.path().join("root"), entry));
+            for entry in entries {
+                make(&dir.path().join("root"), entry);
+            }
             let stage = dir.path().join("stage");
             let (table, contents) = (DiskTable::default(), Contents::default());
             let mut setup = Self { dir, table, contents, stage, plain: false };
@@ -1063,9 +1061,16 @@ mod tests {
     #[test]
     fn makes_files_links_and_folders() {
         let mut setup = Setup::new(&["kept"]);
-        let new = [("a/b/c", Some("one")), ("a/x", Some("*two")), ("empty/inner", Some("/")), ("link", Some("-> a/x")), ("z", Some(""))];
+        let new = [
+            ("a/b/c", Some("one")),
+            ("a/x", Some("*two")),
+            ("empty/inner", Some("/")),
+            ("link", Some("-> a/x")),
+            ("z", Some("")),
+        ];
         let applied = setup.apply(&new);
-        let expected = [("a/b/c", "one"), ("a/x", "*two"), ("empty/inner", "/"), ("kept", "kept"), ("link", "-> a/x"), ("z", "")];
+        let expected =
+            [("a/b/c", "one"), ("a/x", "*two"), ("empty/inner", "/"), ("kept", "kept"), ("link", "-> a/x"), ("z", "")];
         assert_eq!(setup.disk(), expected.map(|(path, what)| (path.to_owned(), what.to_owned())).into());
         assert_eq!((applied.written, applied.removed, applied.bytes), (5, 0, 9));
         assert_eq!(setup.found(), Vec::<String>::new(), "the table knows");
@@ -1080,11 +1085,20 @@ mod tests {
         chmod("b", 0o4754);
         chmod("c", 0o664);
         setup.capture();
-        let new = [("a", Some("*new a")), ("b", Some("new b")), ("c", Some("new c")), ("link", Some("-> b")), ("d", Some("-> a"))];
+        let new = [
+            ("a", Some("*new a")),
+            ("b", Some("new b")),
+            ("c", Some("new c")),
+            ("link", Some("-> b")),
+            ("d", Some("-> a")),
+        ];
         setup.apply(&new);
         let mode = |name: &str| fs::metadata(setup.at(name)).unwrap().mode() & 0o7777;
         assert_eq!([mode("a"), mode("b"), mode("c")], [0o750, 0o644, 0o664]);
-        assert_eq!((setup.read("a"), setup.read("b"), setup.read("c")), ("new a".into(), "new b".into(), "new c".into()));
+        assert_eq!(
+            (setup.read("a"), setup.read("b"), setup.read("c")),
+            ("new a".into(), "new b".into(), "new c".into())
+        );
         assert_eq!(fs::read_link(setup.at("link")).unwrap(), PathBuf::from("b"));
         assert_eq!(setup.read("d"), "new a", "through a link");
         assert_eq!(setup.found(), Vec::<String>::new());
@@ -1096,8 +1110,16 @@ mod tests {
     #[case(Timestamp::new(0, 0))]
     fn sets_times_to_the_nanosecond(#[case] mtime: Timestamp) {
         let mut setup = Setup::new(&["old", "touched", "touched-link -> x"]);
-        let mut targets = setup.targets(&[("new", Some("x")), ("old", Some("y")), ("link", Some("-> x")), ("touched", Some("touched")), ("touched-link", Some("-> x"))]);
-        targets.iter_mut().for_each(|target| target.mtime = Some(mtime));
+        let mut targets = setup.targets(&[
+            ("new", Some("x")),
+            ("old", Some("y")),
+            ("link", Some("-> x")),
+            ("touched", Some("touched")),
+            ("touched-link", Some("-> x")),
+        ]);
+        for target in &mut targets {
+            target.mtime = Some(mtime);
+        }
         let root = Root::open(&setup.root()).unwrap();
         let planned = plan(&root, &setup.table, None, targets.clone()).unwrap();
         assert_eq!(planned.len(), 5);
@@ -1129,7 +1151,15 @@ mod tests {
         setup.table = DiskTable::default();
         setup.write(".gitignore", "*.o\n");
         setup.capture();
-        let gone = [("a/b/c/x", None), ("a/b/y", None), ("d/x", None), ("e/x", None), ("f", None), ("g/x", None), ("g", Some("/"))];
+        let gone = [
+            ("a/b/c/x", None),
+            ("a/b/y", None),
+            ("d/x", None),
+            ("e/x", None),
+            ("f", None),
+            ("g/x", None),
+            ("g", Some("/")),
+        ];
         let applied = setup.apply(&gone);
         let left: Vec<_> = setup.disk().into_keys().collect();
         assert_eq!(left, [".gitignore", "d/ignored.o", "g", "h/x"]);
@@ -1152,7 +1182,8 @@ mod tests {
 
     #[test]
     fn what_is_not_as_recorded_is_a_surprise() {
-        let mut setup = Setup::new(&["changed", "removed", "kind", "deleted", "vanished", "to-folder", "fine", "f/x", "f/y"]);
+        let mut setup =
+            Setup::new(&["changed", "removed", "kind", "deleted", "vanished", "to-folder", "fine", "f/x", "f/y"]);
         setup.write("changed", "edited");
         setup.write("deleted", "edited");
         setup.write("appeared", "unknown");
@@ -1166,10 +1197,19 @@ mod tests {
         make(&setup.root(), "to-folder/x");
         let before = setup.disk();
         let plan = setup.plan(&[
-            ("changed", Some("new")), ("deleted", None), ("appeared", Some("new")), ("vanished", Some("new")), ("kind", Some("new")),
-            ("blocking/x", Some("new")), ("to-folder", Some("new")), ("f", Some("new")), ("f/x", None), ("f/y", None),
+            ("changed", Some("new")),
+            ("deleted", None),
+            ("appeared", Some("new")),
+            ("vanished", Some("new")),
+            ("kind", Some("new")),
+            ("blocking/x", Some("new")),
+            ("to-folder", Some("new")),
+            ("f", Some("new")),
+            ("f/x", None),
+            ("f/y", None),
         ]);
-        let surprises = ["appeared", "blocking", "changed", "deleted", "f/hollow", "f/unknown", "kind", "to-folder", "vanished"];
+        let surprises =
+            ["appeared", "blocking", "changed", "deleted", "f/hollow", "f/unknown", "kind", "to-folder", "vanished"];
         assert_eq!(names(&plan.surprises), surprises);
         assert_eq!(refusals(&plan.refused), Vec::<String>::new());
         assert_eq!(plan.len(), 2, "f/x and f/y can go");
@@ -1191,9 +1231,20 @@ mod tests {
         let long = "n".repeat(300);
         let deep = vec!["d".repeat(200); 21].join("/");
         let plan = setup.plan(&[
-            ("known.o", Some("new")), ("gone.o", None), ("unknown.o", Some("new")), ("f", Some("new")), ("f/x", None), ("n/x", Some("new")),
-            ("n/y", Some("new")), ("fifo", Some("new")), ("fifo/below", Some("new")), (&long, Some("new")), (&deep, Some("new")),
-            ("fine", Some("new")), ("ign", Some("new")), ("a/.foldersync-stage-1", Some("new")),
+            ("known.o", Some("new")),
+            ("gone.o", None),
+            ("unknown.o", Some("new")),
+            ("f", Some("new")),
+            ("f/x", None),
+            ("n/x", Some("new")),
+            ("n/y", Some("new")),
+            ("fifo", Some("new")),
+            ("fifo/below", Some("new")),
+            (&long, Some("new")),
+            (&deep, Some("new")),
+            ("fine", Some("new")),
+            ("ign", Some("new")),
+            ("a/.foldersync-stage-1", Some("new")),
         ]);
         let expected = vec![
             "a/.foldersync-stage-1: a name that foldersync keeps for files it is writing".to_owned(),
@@ -1222,9 +1273,15 @@ mod tests {
     fn a_link_that_no_disk_can_hold_is_refused() {
         let mut setup = Setup::new(&[]);
         let long = format!("-> {}", "x".repeat(5000));
-        let plan = setup.plan(&[("empty", Some("-> ")), ("long", Some(&long)), ("nul", Some("-> a\0b")), ("ok", Some("-> x"))]);
+        let plan = setup.plan(&[
+            ("empty", Some("-> ")),
+            ("long", Some(&long)),
+            ("nul", Some("-> a\0b")),
+            ("ok", Some("-> x")),
+        ]);
         let applied = setup.apply_with(plan, &|_, _| {}).unwrap();
-        let refused: Vec<_> = applied.refused.iter().map(|refused| (refused.path.to_string(), refused.why.clone())).collect();
+        let refused: Vec<_> =
+            applied.refused.iter().map(|refused| (refused.path.to_string(), refused.why.clone())).collect();
         assert_eq!(refused, ["empty", "long", "nul"].map(|name| (name.to_owned(), WhyRefused::LinkTarget)));
         assert_eq!(setup.disk().len(), 1);
     }
@@ -1246,10 +1303,29 @@ mod tests {
     fn files_and_folders_change_places() {
         let mut setup = Setup::new(&["a", "b/x", "b/y/z", "c/", "d", "e/", "f -> x", "g/h/"]);
         setup.apply(&[
-            ("a", None), ("a/x/y", Some("in a")), ("b/x", None), ("b/y/z", None), ("b", Some("file b")), ("c", Some("file c")),
-            ("d", Some("/")), ("e", None), ("e/x", Some("in e")), ("f", None), ("f/x", Some("in f")), ("g/h", None), ("g", Some("-> x")),
+            ("a", None),
+            ("a/x/y", Some("in a")),
+            ("b/x", None),
+            ("b/y/z", None),
+            ("b", Some("file b")),
+            ("c", Some("file c")),
+            ("d", Some("/")),
+            ("e", None),
+            ("e/x", Some("in e")),
+            ("f", None),
+            ("f/x", Some("in f")),
+            ("g/h", None),
+            ("g", Some("-> x")),
         ]);
-        let expected = [("a/x/y", "in a"), ("b", "file b"), ("c", "file c"), ("d", "/"), ("e/x", "in e"), ("f/x", "in f"), ("g", "-> x")];
+        let expected = [
+            ("a/x/y", "in a"),
+            ("b", "file b"),
+            ("c", "file c"),
+            ("d", "/"),
+            ("e/x", "in e"),
+            ("f/x", "in f"),
+            ("g", "-> x"),
+        ];
         assert_eq!(setup.disk(), expected.map(|(path, what)| (path.to_owned(), what.to_owned())).into());
         assert_eq!(setup.found(), Vec::<String>::new());
         assert!(setup.stage_is_empty());
@@ -1327,7 +1403,8 @@ mod tests {
     fn a_file_that_is_removed_at_the_last_moment_stays_removed() {
         let mut setup = Setup::new(&["file"]);
         let file = setup.at("file");
-        let applied = interfere(&mut setup, &[("file", Some("ours"))], Moment::Looked, || fs::remove_file(&file).unwrap());
+        let applied =
+            interfere(&mut setup, &[("file", Some("ours"))], Moment::Looked, || fs::remove_file(&file).unwrap());
         assert_eq!(names(&applied.surprises), ["file"]);
         assert!(setup.disk().is_empty() && setup.stage_is_empty());
     }
@@ -1336,7 +1413,8 @@ mod tests {
     fn a_folder_that_fills_at_the_last_moment_is_kept() {
         let mut setup = Setup::new(&["d/"]);
         let file = setup.at("d/theirs");
-        let applied = interfere(&mut setup, &[("d", Some("ours"))], Moment::Looked, || fs::write(&file, "theirs").unwrap());
+        let applied =
+            interfere(&mut setup, &[("d", Some("ours"))], Moment::Looked, || fs::write(&file, "theirs").unwrap());
         assert_eq!(names(&applied.surprises), ["d"]);
         assert_eq!(setup.read("d/theirs"), "theirs");
         assert!(setup.stage_is_empty());
@@ -1367,7 +1445,8 @@ mod tests {
     fn an_edit_right_after_is_not_taken_for_ours() {
         let mut setup = Setup::new(&["file"]);
         let file = setup.at("file");
-        let applied = interfere(&mut setup, &[("file", Some("ours"))], Moment::Done, || fs::write(&file, "theirs").unwrap());
+        let applied =
+            interfere(&mut setup, &[("file", Some("ours"))], Moment::Done, || fs::write(&file, "theirs").unwrap());
         assert_eq!(names(&applied.surprises), ["file"]);
         assert_eq!(applied.edits[0].row.unwrap().1, Fingerprint::default());
         setup.table.edit(applied.edits);
@@ -1438,6 +1517,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     fn a_stage_or_a_folder_without_the_right_to_write() {
         let mut setup = Setup::new(&["a", "shut/x"]);
         fs::create_dir(&setup.stage).unwrap();
@@ -1463,6 +1543,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     fn a_stage_on_another_disk_still_serves() {
         let mut setup = Setup::new(&["a", "gone", "edited", "link -> a", "d/"]);
         let other = tempfile::Builder::new().tempdir_in("/dev/shm");
@@ -1472,7 +1553,13 @@ mod tests {
             return;
         };
         setup.stage = other.path().join("stage");
-        setup.apply(&[("a", Some("new")), ("gone", None), ("sub/new", Some("new")), ("link", Some("-> b")), ("d", Some("file"))]);
+        setup.apply(&[
+            ("a", Some("new")),
+            ("gone", None),
+            ("sub/new", Some("new")),
+            ("link", Some("-> b")),
+            ("d", Some("file")),
+        ]);
         let expected = [("a", "new"), ("d", "file"), ("edited", "edited"), ("link", "-> b"), ("sub/new", "new")];
         assert_eq!(setup.disk(), expected.map(|(path, what)| (path.to_owned(), what.to_owned())).into());
         assert_eq!(setup.found(), Vec::<String>::new());
@@ -1480,7 +1567,8 @@ mod tests {
 
         let file = setup.at("edited");
         for new in [Some("ours"), None] {
-            let applied = interfere(&mut setup, &[("edited", new)], Moment::Looked, || fs::write(&file, "theirs").unwrap());
+            let applied =
+                interfere(&mut setup, &[("edited", new)], Moment::Looked, || fs::write(&file, "theirs").unwrap());
             assert_eq!(names(&applied.surprises), ["edited"]);
             assert_eq!(setup.read("edited"), "theirs");
             assert_eq!(setup.disk().len(), 5);
@@ -1506,13 +1594,29 @@ mod tests {
 
     const BEFORE: &[&str] = &["a", "b/x", "b/y/z", "c/", "d", "e", "f -> x", "same", "gone/x", "gone/y"];
     const TARGETS: &[(&str, Option<&str>)] = &[
-        ("a", None), ("a/x", Some("in a")), ("b/x", None), ("b/y/z", None), ("b", Some("file b")), ("c", Some("file c")),
-        ("d", Some("/")), ("e", Some("*new e")), ("f", Some("-> y")), ("gone/x", None), ("gone/y", None), ("n1", Some("1")),
-        ("n2", Some("2")), ("n/3", Some("3")), ("n/4", Some("4")), ("n/5", Some("5")), ("n/6", Some("6")),
+        ("a", None),
+        ("a/x", Some("in a")),
+        ("b/x", None),
+        ("b/y/z", None),
+        ("b", Some("file b")),
+        ("c", Some("file c")),
+        ("d", Some("/")),
+        ("e", Some("*new e")),
+        ("f", Some("-> y")),
+        ("gone/x", None),
+        ("gone/y", None),
+        ("n1", Some("1")),
+        ("n2", Some("2")),
+        ("n/3", Some("3")),
+        ("n/4", Some("4")),
+        ("n/5", Some("5")),
+        ("n/6", Some("6")),
     ];
 
     #[rstest::rstest]
-    fn a_kill_at_any_moment_leaves_each_path_old_or_new_and_the_next_run_ends_it(#[values(true, false)] elsewhere: bool) {
+    fn a_kill_at_any_moment_leaves_each_path_old_or_new_and_the_next_run_ends_it(
+        #[values(true, false)] elsewhere: bool,
+    ) {
         let finished = {
             let mut setup = Setup::new(BEFORE);
             setup.apply(TARGETS);
@@ -1534,7 +1638,10 @@ mod tests {
                 let is_new = finished.get(&path) == Some(&content);
                 // A folder that is not yet filled, or no longer.
                 let is_between = content == "/";
-                assert!(is_old || is_new || is_between || path.contains(".foldersync-stage-"), "{kill}: {path}: {content}");
+                assert!(
+                    is_old || is_new || is_between || path.contains(".foldersync-stage-"),
+                    "{kill}: {path}: {content}"
+                );
             }
             // The engine captures what it finds, and plans again from there.
             setup.settle();
@@ -1601,9 +1708,15 @@ mod tests {
         })
     }
 
-    fn changes<'a>(old: &'a BTreeMap<String, String>, new: &'a BTreeMap<String, String>) -> Vec<(&'a str, Option<&'a str>)> {
+    fn changes<'a>(
+        old: &'a BTreeMap<String, String>,
+        new: &'a BTreeMap<String, String>,
+    ) -> Vec<(&'a str, Option<&'a str>)> {
         let gone = old.keys().filter(|path| !new.contains_key(*path)).map(|path| (&**path, None));
-        gone.chain(new.iter().filter(|(path, what)| old.get(*path) != Some(what)).map(|(path, what)| (&**path, Some(&**what)))).collect()
+        gone.chain(
+            new.iter().filter(|(path, what)| old.get(*path) != Some(what)).map(|(path, what)| (&**path, Some(&**what))),
+        )
+        .collect()
     }
 
     proptest! {

@@ -29,7 +29,7 @@ use crate::table::DiskTable;
 pub struct Target {
     /// Where.
     pub path: SyncPath,
-    /// What the disk held when it was last known.
+    /// What the disk held when it was last known: what the table has there.
     pub old: Option<Entry>,
     /// What it shall hold. The same as `old`, where only the time is to be set.
     pub new: Option<Entry>,
@@ -155,7 +155,7 @@ pub fn plan(
         root,
         table,
         folders: Folders::new(root),
-        left_out: LeftOut { root, exclude: ignore::exclude(exclude)?, rules: HashMap::new(), nested: HashMap::new() },
+        left_out: LeavesOut { root, exclude: ignore::exclude(exclude)?, rules: HashMap::new(), nested: HashMap::new() },
         steps: Vec::with_capacity(targets.len()),
         removed: BTreeSet::new(),
         made: BTreeMap::new(),
@@ -179,7 +179,7 @@ struct Planner<'a> {
     root: &'a Root,
     table: &'a DiskTable,
     folders: Folders<'a>,
-    left_out: LeftOut<'a>,
+    left_out: LeavesOut<'a>,
     steps: Vec<Step>,
     /// Paths at which nothing will stand any more, empty folders among them.
     removed: BTreeSet<SyncPath>,
@@ -227,7 +227,10 @@ impl Planner<'_> {
     /// What stands at `at` is not what the table says: it has to be captured, if that is possible.
     fn surprise(&mut self, path: &SyncPath, at: SyncPath, folder: bool) {
         if self.left_out.is_ignored(&at, folder) {
-            self.refuse(path, if at == *path { WhyRefused::Ignored } else { WhyRefused::InTheWay(at.as_bytes().into()) });
+            self.refuse(
+                path,
+                if at == *path { WhyRefused::Ignored } else { WhyRefused::InTheWay(at.as_bytes().into()) },
+            );
         } else {
             self.surprises.insert(at);
         }
@@ -423,7 +426,7 @@ impl Planner<'_> {
 }
 
 /// What a scan leaves out, asked path by path.
-struct LeftOut<'a> {
+struct LeavesOut<'a> {
     root: &'a Root,
     exclude: Above,
     /// The rules that hold in a folder; none, if it is itself ignored or its rules cannot be read.
@@ -431,7 +434,7 @@ struct LeftOut<'a> {
     nested: HashMap<Vec<u8>, bool>,
 }
 
-impl LeftOut<'_> {
+impl LeavesOut<'_> {
     fn is_ignored(&mut self, path: &SyncPath, folder: bool) -> bool {
         match self.rules(path.parent()) {
             None => true,

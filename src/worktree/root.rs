@@ -259,7 +259,7 @@ impl Names {
             let mut file_type = file_type;
             if file_type == FileType::Unknown {
                 match statat(folder, &name[..name.len() - 1], AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) => file_type = FileType::from_raw_mode(stat.st_mode),
+                    Ok(found) => file_type = FileType::from_raw_mode(found.st_mode),
                     Err(Errno::NOENT) => return Ok(()),
                     Err(errno) => return Err(errno),
                 }

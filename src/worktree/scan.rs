@@ -227,7 +227,6 @@ impl Queue {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
-
 }
 
 /// A thread at work on a folder of the queue; the others learn when it ends, also by a panic.
@@ -279,7 +278,8 @@ impl Scanner<'_> {
             if threads.is_empty() {
                 return work();
             }
-            let scans = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            let scans =
+                threads.into_iter().map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
             scans.reduce(Scan::with).unwrap_or_default()
         });
         scan.found.shrink_to_fit();
@@ -519,7 +519,7 @@ impl Worker<'_> {
                 continue;
             }
             let status = match statat(&fd, names.c_name(index), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => Status::of(&stat),
+                Ok(found) => Status::of(&found),
                 Err(Errno::NOENT) => {
                     // It vanished since the listing.
                     if let Some(row) = own {
@@ -785,7 +785,9 @@ pub(super) mod tests {
     /// A folder with these in it: `name/` a folder, `name -> target` a link, `name` a file that holds its name.
     fn tree(entries: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        entries.iter().for_each(|entry| make(dir.path(), entry));
+        for entry in entries {
+            make(dir.path(), entry);
+        }
         dir
     }
 
@@ -804,17 +806,19 @@ pub(super) mod tests {
 
     #[test]
     fn finds_everything_where_nothing_is_recorded() {
-        let dir = tree(&["b", "a/x", "a.b", "a-b", "empty/", "outer/inner/", "link -> a", "dangling -> none", ".hidden"]);
+        let dir =
+            tree(&["b", "a/x", "a.b", "a-b", "empty/", "outer/inner/", "link -> a", "dangling -> none", ".hidden"]);
         fs::set_permissions(dir.path().join("b"), fs::Permissions::from_mode(0o700)).unwrap();
         let scan = look(dir.path(), &DiskTable::default());
         let expected = ["+.hidden", "+a-b", "+a.b", "+a/x", "+b", "+dangling", "+empty/", "+link", "+outer/inner/"];
         assert_eq!(told(&scan), expected);
         assert_eq!(scan.stats, Stats { files: 7, folders: 5 });
         assert!(scan.left_out.is_empty());
-        let kind = |name: &str| match scan.found.iter().find(|found| found.path.as_bytes() == name.as_bytes()).unwrap().what {
-            What::New { kind, size, .. } => (kind, size),
-            _ => unreachable!(),
-        };
+        let kind =
+            |name: &str| match scan.found.iter().find(|found| found.path.as_bytes() == name.as_bytes()).unwrap().what {
+                What::New { kind, size, .. } => (kind, size),
+                _ => unreachable!(),
+            };
         assert_eq!(kind("b"), (Kind::Executable, 1));
         assert_eq!(kind("dangling"), (Kind::Symlink, 4));
         assert_eq!(kind("empty"), (Kind::EmptyFolder, 0));
@@ -831,7 +835,18 @@ pub(super) mod tests {
 
     #[test]
     fn tells_new_from_changed_from_gone() {
-        let dir = tree(&["same", "changed", "gone", "d/gone/x", "mode", "linked", "kept/x", "to-folder", "to-file/x", "hollow/x"]);
+        let dir = tree(&[
+            "same",
+            "changed",
+            "gone",
+            "d/gone/x",
+            "mode",
+            "linked",
+            "kept/x",
+            "to-folder",
+            "to-file/x",
+            "hollow/x",
+        ]);
         let table = recorded(dir.path());
         let at = |name: &str| dir.path().join(name);
         fs::write(at("changed"), "other").unwrap();
@@ -847,8 +862,18 @@ pub(super) mod tests {
         make(dir.path(), "new");
         fs::remove_file(at("hollow/x")).unwrap();
         let expected = [
-            "~changed", "-d/gone/x", "-gone", "+hollow/", "-hollow/x", "~linked", "~mode", "+new", "+to-file", "-to-file/x",
-            "-to-folder", "+to-folder/x",
+            "~changed",
+            "-d/gone/x",
+            "-gone",
+            "+hollow/",
+            "-hollow/x",
+            "~linked",
+            "~mode",
+            "+new",
+            "+to-file",
+            "-to-file/x",
+            "-to-folder",
+            "+to-folder/x",
         ];
         assert_eq!(told(&look(dir.path(), &table)), expected);
     }
@@ -882,7 +907,8 @@ pub(super) mod tests {
     #[test]
     fn a_time_set_to_before_1970_or_the_future_does_not_make_a_file_suspect_for_ever() {
         let dir = tree(&["old", "new"]);
-        let set = |name: &str, time| fs::File::options().write(true).open(dir.path().join(name)).unwrap().set_modified(time);
+        let set =
+            |name: &str, time| fs::File::options().write(true).open(dir.path().join(name)).unwrap().set_modified(time);
         set("old", std::time::UNIX_EPOCH - std::time::Duration::new(1, 5)).unwrap();
         set("new", std::time::UNIX_EPOCH + std::time::Duration::from_secs(4_100_000_000)).unwrap();
         let scan = look(dir.path(), &DiskTable::default());
@@ -962,12 +988,13 @@ pub(super) mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     fn nothing_below_an_unreadable_folder_is_gone() {
         let dir = tree(&["shut/x", "shut/y/z", "rules/x", "o"]);
         let table = recorded(dir.path());
         fs::write(dir.path().join("rules/.gitignore"), "x").unwrap();
-        fs::set_permissions(dir.path().join("rules/.gitignore"), fs::Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(dir.path().join("shut"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.path().join("rules/.gitignore"), fs::Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(dir.path().join("shut"), fs::Permissions::from_mode(0o000)).unwrap();
         if fs::read_dir(dir.path().join("shut")).is_ok() {
             eprintln!("SKIPPED nothing_below_an_unreadable_folder_is_gone: this user (root?) may read everything");
             return;

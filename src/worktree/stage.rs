@@ -22,7 +22,9 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, mkdirat, openat, renameat, renameat_with, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::error::WorktreeError;
@@ -363,23 +365,20 @@ fn recover(stage: &OwnedFd, root: &Root, table: Option<&DiskTable>) -> rustix::i
 
 fn settle_slot(line: &Line, stage: &OwnedFd, folders: &mut Folders<'_>) -> rustix::io::Result<()> {
     let (own, name);
-    let slot = match line.thread {
-        Some(thread) => {
-            own = match openat(stage, thread.to_string(), FOLDER, Mode::empty()) {
-                Err(Errno::NOENT) => return Ok(()),
-                opened => opened?,
-            };
-            name = slot(line.index);
-            At { folder: own.as_fd(), name: &name }
-        }
-        None => {
-            own = match folders.enter(line.path.parent(), false) {
-                Ok(folder) => folder.try_clone_to_owned().map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?,
-                Err(_) => return Ok(()), // Where the folder is gone, so is the slot.
-            };
-            name = beside(line.index);
-            At { folder: own.as_fd(), name: &name }
-        }
+    let slot = if let Some(thread) = line.thread {
+        own = match openat(stage, thread.to_string(), FOLDER, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
+        name = slot(line.index);
+        At { folder: own.as_fd(), name: &name }
+    } else {
+        own = match folders.enter(line.path.parent(), false) {
+            Ok(folder) => folder.try_clone_to_owned().map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?,
+            Err(_) => return Ok(()), // Where the folder is gone, so is the slot.
+        };
+        name = beside(line.index);
+        At { folder: own.as_fd(), name: &name }
     };
     let Some(status) = slot.status()? else { return Ok(()) };
     let ours = match line.ours {
@@ -445,7 +444,9 @@ mod tests {
             line(Some(0), Ours::Nothing, leaf(status(file.path())), b"\"quoted\""),
         ];
         let mut text = format!("{HEADER}\n").into_bytes();
-        lines.iter().for_each(|line| line.write(&mut text));
+        for line in &lines {
+            line.write(&mut text);
+        }
         text.extend_from_slice(b"end\n");
         if let Expect::Leaf(_, fingerprint) = &mut lines[2].expect {
             fingerprint.ctime = (0, 0);
@@ -483,11 +484,14 @@ mod tests {
             fs::write(self.at("stage/journal-0"), text).unwrap();
             Stage::open(&self.at("stage"), 0, &self.root).unwrap();
             assert_eq!(fs::read_dir(self.at("stage")).unwrap().count(), 0, "the stage is empty");
-            let mut found: Vec<_> = fs::read_dir(self.at("root")).unwrap().map(|entry| {
-                let entry = entry.unwrap();
-                let content = fs::read_to_string(entry.path()).unwrap_or_else(|_| "folder".to_owned());
-                (entry.file_name().into_string().unwrap(), content)
-            }).collect();
+            let mut found: Vec<_> = fs::read_dir(self.at("root"))
+                .unwrap()
+                .map(|entry| {
+                    let entry = entry.unwrap();
+                    let content = fs::read_to_string(entry.path()).unwrap_or_else(|_| "folder".to_owned());
+                    (entry.file_name().into_string().unwrap(), content)
+                })
+                .collect();
             found.sort();
             found
         }

@@ -188,6 +188,15 @@ struct Staged {
     bytes: u64,
 }
 
+impl Staged {
+    fn ours(&self) -> Ours {
+        match self.status.form {
+            Form::Leaf(kind) => Ours::Staged(kind, self.status.fingerprint),
+            _ => Ours::Nothing,
+        }
+    }
+}
+
 /// Why one step is not done.
 enum Skip {
     Surprise,
@@ -275,7 +284,7 @@ impl Run<'_> {
             .enumerate()
             .filter_map(|(at, step)| {
                 let (Some(Ok(staged)), Action::Write { expect, .. }) = (&staged[at], &step.action) else { return None };
-                let (thread, ours) = (Some(staged.thread), Ours::File(staged.status.ino));
+                let (thread, ours) = (Some(staged.thread), staged.ours());
                 Some(Line { thread, index: first + at, ours, expect: *expect, path: step.path.clone() })
             })
             .collect();
@@ -285,9 +294,7 @@ impl Run<'_> {
             // could not be put back is not touched: the journal stays, and the next run goes by it.
             for line in &lines {
                 let folder = self.shared.stage.slots(line.thread.unwrap_or_default());
-                if let Ours::File(ino) = line.ours {
-                    At { folder, name: &slot(line.index) }.remove_ours(ino).ok();
-                }
+                At { folder, name: &slot(line.index) }.remove_ours(line.ours).ok();
             }
         }
         done
@@ -334,7 +341,7 @@ impl Run<'_> {
         let mut placed = self.place(&step.path, expect, own, staged);
         let mut bytes = staged.bytes;
         if placed.is_err() {
-            own.remove_ours(staged.status.ino).map_err(|errno| Skip::stop(root, &step.path, errno))?;
+            own.remove_ours(staged.ours()).map_err(|errno| Skip::stop(root, &step.path, errno))?;
         }
         if matches!(placed, Err(Placing::OtherDisk)) {
             let staged = self.stage_beside(step, index)?;
@@ -345,7 +352,7 @@ impl Run<'_> {
             let own = At { folder: folder.as_fd(), name: &name };
             placed = self.place(&step.path, expect, own, &staged);
             if placed.is_err() {
-                own.remove_ours(staged.status.ino).map_err(|errno| Skip::stop(root, &step.path, errno))?;
+                own.remove_ours(staged.ours()).map_err(|errno| Skip::stop(root, &step.path, errno))?;
             }
             if !matches!(placed, Err(Placing::Skip(Skip::Stop(_)))) {
                 stage.remove_journal("beside").map_err(Skip::Stop)?;
@@ -432,7 +439,7 @@ impl Run<'_> {
             match removed {
                 Ok(()) => {}
                 Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                    put_back(own, target, Some(staged.status.ino)).map_err(failed)?;
+                    put_back(own, target, staged.ours()).map_err(failed)?;
                     return Err(Placing::Skip(Skip::Surprise));
                 }
                 Err(errno) => return Err(failed(errno)),
@@ -466,7 +473,7 @@ impl Run<'_> {
         let staged = stage_one(&shared, at, step, 0, &mut Vec::new(), true);
         let staged = match staged {
             Ok(staged) => {
-                line.ours = Ours::File(staged.status.ino);
+                line.ours = staged.ours();
                 shared.stage.write_journal("beside", std::iter::once(&line), true).map_err(Skip::Stop)?;
                 Ok(staged)
             }
@@ -621,7 +628,7 @@ impl Run<'_> {
         if as_expected {
             own.remove().map_err(failed)?;
         } else {
-            put_back(own, target, None).map_err(failed)?;
+            put_back(own, target, Ours::Nothing).map_err(failed)?;
         }
         if own.name == name_beside {
             stage.remove_journal("beside").map_err(Skip::Stop)?;

@@ -9,10 +9,11 @@
 //! symlink: whatever is swapped in meanwhile, nothing outside the folder is read or written. `.git` and
 //! `.foldersync` are never touched, except that [`apply`] stages in the folder it is given for that.
 //!
-//! What it promises after a crash is said in the header of [`mod@apply`]: each path holds its old content or its new
-//! content, complete, and nothing that is not in history is gone.
+//! What it promises after a crash (the headers of `apply.rs` and `stage.rs` say how): each path holds its old content
+//! or its new content, complete, and nothing that is not in history is gone, once [`settle`] has run. Whoever opens a
+//! folder calls that first, then finishes what was interrupted by planning again, and only then scans for changes.
 
-pub mod apply;
+mod apply;
 mod error;
 mod folders;
 mod ignore;

@@ -72,7 +72,6 @@ pub(super) struct Status {
     pub(super) size: u64,
     /// Permission bits.
     pub(super) mode: u32,
-    pub(super) ino: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +114,6 @@ impl Status {
             mtime: Timestamp::new(stat.st_mtime as i64, stat.st_mtime_nsec as u32),
             size: stat.st_size as u64,
             mode: mode & 0o7777,
-            ino: stat.st_ino as u64,
         }
     }
 

@@ -293,18 +293,23 @@ impl Scanner<'_> {
         let wanted: BTreeSet<&SyncPath> = only.iter().collect();
         let mut scan = Scan::default();
         let mut maybe_empty = BTreeMap::new();
+        let mut last: Option<(&[u8], WayOrNot)> = None;
         for path in &wanted {
             if path.ancestors().any(|above| wanted.contains(&above)) {
                 continue;
             }
-            let way = match self.way_to(path, exclude)? {
+            let way = match last.take() {
+                Some((folder, way)) if folder == path.parent() => way,
+                _ => self.way_to(path, exclude),
+            };
+            let way = match &last.insert((path.parent(), way)).1 {
                 Ok(way) => way,
                 Err(why_not) => {
-                    scan.left_out.extend(why_not);
+                    scan.left_out.extend(why_not.clone());
                     continue;
                 }
             };
-            let part = self.walk_one(path, &way, threads)?;
+            let part = self.walk_one(path, way, threads)?;
             let rows = self.rows_below(path.as_bytes()).len() + usize::from(self.table.get(path.as_bytes()).is_some());
             let gone = part.found.iter().filter(|found| found.what == What::Gone).count();
             if part.found.len() > gone || rows > gone {
@@ -331,8 +336,8 @@ impl Scanner<'_> {
     }
 
     /// The folders above `path`, as far as they stand; or what leaves it out (nothing, if it is ignored).
-    fn way_to(&self, path: &SyncPath, exclude: &Above) -> Result<Result<Way, Option<LeftOut>>, Errno> {
-        let left_out = |folder: &[u8], why| Ok(Err(Some(LeftOut { path: folder.to_vec(), why })));
+    fn way_to(&self, path: &SyncPath, exclude: &Above) -> WayOrNot {
+        let left_out = |folder: &[u8], why| Err(Some(LeftOut { path: folder.to_vec(), why }));
         let unreadable = |folder: &[u8], errno: Errno| left_out(folder, Why::UnreadableRules(errno.raw_os_error()));
         let mut way = Way { folders: Vec::new(), rules: exclude.clone(), complete: false };
         way.rules = match ignore::descend(self.root, b"", &way.rules) {
@@ -341,12 +346,12 @@ impl Scanner<'_> {
         };
         for folder in path.ancestors() {
             if ignore::is_ignored(&way.rules, folder.as_bytes(), true) {
-                return Ok(Err(None));
+                return Err(None);
             }
             match self.look_in(&folder) {
                 Ok(None) => {}
                 Ok(Some(why)) => return left_out(folder.as_bytes(), why),
-                Err(errno) if says_nothing_there(errno) => return Ok(Ok(way)),
+                Err(errno) if says_nothing_there(errno) => return Ok(way),
                 Err(errno) => return left_out(folder.as_bytes(), Why::Unreadable(errno.raw_os_error())),
             }
             let rules = match ignore::descend(self.root, folder.as_bytes(), &way.rules) {
@@ -356,7 +361,7 @@ impl Scanner<'_> {
             way.folders.push((folder, std::mem::replace(&mut way.rules, rules)));
         }
         way.complete = true;
-        Ok(Ok(way))
+        Ok(way)
     }
 
     /// Scans one path that is not left out by a folder above it.
@@ -402,6 +407,9 @@ impl Scanner<'_> {
         Ok((has(b".git") || has(path::ALONGSIDE.as_bytes())).then_some(Why::NestedRepository))
     }
 }
+
+/// The way to a path, or what leaves it out; nothing to be said of, if it is ignored.
+type WayOrNot = Result<Way, Option<LeftOut>>;
 
 /// The way to a path.
 struct Way {

@@ -4,9 +4,9 @@
 //! For each step there is a *slot*: a name in the stage (or, where a rename from the stage is not possible because
 //! the target is on another file system, a reserved name beside the target). A slot holds first the new file, then,
 //! for a moment, what it displaced. So that a kill in that moment loses nothing, a *journal* is on disk before the
-//! first file of a batch is displaced. It says of each slot the inode that was staged in it, what is expected to
-//! stand at the path, and the path. The next run goes by it before it does anything else:
-//! - a slot that holds the staged inode was never used: it is removed (its content is in history);
+//! first file of a batch is displaced. It says of each slot what was staged in it, what is expected to stand at the
+//! path, and the path. The next run goes by it before it does anything else:
+//! - a slot that holds what was staged was never used: it is removed (its content is in history);
 //! - one that holds what was expected holds what the table recorded, which is in history: removed;
 //! - anything else was displaced unawares, and may be the only copy there is: it is put back at its path, or, where
 //!   something else has come to stand there, beside it under a name of its own.
@@ -83,10 +83,10 @@ impl At<'_> {
         }
     }
 
-    /// Removes what stands there, if it has this inode: what is ours to remove, never what it has displaced.
-    pub(super) fn remove_ours(self, ino: u64) -> rustix::io::Result<()> {
+    /// Removes what stands there, if it is what was staged: what is ours to remove, never what it has displaced.
+    pub(super) fn remove_ours(self, ours: Ours) -> rustix::io::Result<()> {
         match self.status()? {
-            Some(status) if status.ino == ino => self.remove(),
+            Some(status) if ours.is(&status) => self.remove(),
             _ => Ok(()),
         }
     }
@@ -117,12 +117,12 @@ impl At<'_> {
     }
 }
 
-/// Puts back what a slot holds and what is not in history: to `target` it goes. `ours` is the inode of the new file, which may stand at the target and then takes the slot, to be removed.
-pub(super) fn put_back(slot: At<'_>, target: At<'_>, ours: Option<u64>) -> rustix::io::Result<()> {
-    let stands_there = target.status()?;
-    if ours.is_some() && stands_there.is_some_and(|status| Some(status.ino) == ours) {
+/// Puts back what a slot holds and what is not in history: to `target` it goes. What is `ours` may stand at the
+/// target, and then takes the slot, to be removed.
+pub(super) fn put_back(slot: At<'_>, target: At<'_>, ours: Ours) -> rustix::io::Result<()> {
+    if target.status()?.is_some_and(|status| ours.is(&status)) {
         match slot.exchange(target) {
-            Ok(()) if slot.status()?.is_some_and(|status| Some(status.ino) == ours) => return slot.remove(),
+            Ok(()) if slot.status()?.is_some_and(|status| ours.is(&status)) => return slot.remove(),
             // Something else has come to the target meanwhile: now it is in the slot.
             Ok(()) | Err(Errno::NOENT) => {}
             // Not possible on this file system: the new file is in history, so it may go.
@@ -172,10 +172,21 @@ pub(super) struct Line {
 pub(super) enum Ours {
     /// Nothing: something is to be removed.
     Nothing,
-    /// The file with this inode.
-    File(u64),
+    /// This file or symlink.
+    Staged(Kind, Fingerprint),
     /// Whatever is in it: it is still being written.
     Unfinished,
+}
+
+impl Ours {
+    /// Whether that is what `status` is of. The inode alone would not tell: its number may be used again.
+    fn is(self, status: &Status) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Staged(kind, fingerprint) => status.is_renamed(kind, &fingerprint),
+            Self::Unfinished => true,
+        }
+    }
 }
 
 impl Stage {
@@ -244,16 +255,13 @@ impl Line {
         let slot = self.thread.map_or("beside".to_owned(), |thread| thread.to_string());
         let ours = match self.ours {
             Ours::Nothing => "-".to_owned(),
-            Ours::File(ino) => ino.to_string(),
+            Ours::Staged(kind, fingerprint) => write_leaf(kind, &fingerprint),
             Ours::Unfinished => "*".to_owned(),
         };
         let expect = match self.expect {
             Expect::Nothing => "-".to_owned(),
             Expect::EmptyFolder => "folder".to_owned(),
-            Expect::Leaf(kind, f) => {
-                let Fingerprint { mtime, dev, ino, uid, gid, size, .. } = f;
-                format!("{:o},{},{},{dev},{ino},{uid},{gid},{size}", kind.mode(), mtime.0, mtime.1)
-            }
+            Expect::Leaf(kind, fingerprint) => write_leaf(kind, &fingerprint),
         };
         let path = quote(self.path.as_bytes());
         text.extend_from_slice(format!("{slot} {} {ours} {expect} {path}\n", self.index).as_bytes());
@@ -270,23 +278,31 @@ impl Line {
         let ours = match text()? {
             "-" => Ours::Nothing,
             "*" => Ours::Unfinished,
-            ino => Ours::File(ino.parse().ok()?),
+            leaf => parse_leaf(leaf).map(|(kind, fingerprint)| Ours::Staged(kind, fingerprint))?,
         };
         let expect = match text()? {
             "-" => Expect::Nothing,
             "folder" => Expect::EmptyFolder,
-            leaf => {
-                let mut fields = leaf.split(',');
-                let kind = Kind::from_mode(u32::from_str_radix(fields.next()?, 8).ok()?)?;
-                let mut number = || fields.next()?.parse::<u32>().ok();
-                let mtime = (number()?, number()?);
-                let (dev, ino, uid, gid, size) = (number()?, number()?, number()?, number()?, number()?);
-                Expect::Leaf(kind, Fingerprint { ctime: (0, 0), mtime, dev, ino, uid, gid, size })
-            }
+            leaf => parse_leaf(leaf).map(|(kind, fingerprint)| Expect::Leaf(kind, fingerprint))?,
         };
         let path = SyncPath::new(unquote(fields.next()?)?).ok()?;
         Some(Self { thread, index, ours, expect, path })
     }
+}
+
+/// A fingerprint, without its change time: a rename moves that.
+fn write_leaf(kind: Kind, fingerprint: &Fingerprint) -> String {
+    let Fingerprint { ctime: _, mtime, dev, ino, uid, gid, size } = fingerprint;
+    format!("{:o},{},{},{dev},{ino},{uid},{gid},{size}", kind.mode(), mtime.0, mtime.1)
+}
+
+fn parse_leaf(text: &str) -> Option<(Kind, Fingerprint)> {
+    let mut fields = text.split(',');
+    let kind = Kind::from_mode(u32::from_str_radix(fields.next()?, 8).ok()?)?;
+    let mut number = || fields.next()?.parse::<u32>().ok();
+    let mtime = (number()?, number()?);
+    let (dev, ino, uid, gid, size) = (number()?, number()?, number()?, number()?, number()?);
+    Some((kind, Fingerprint { ctime: (0, 0), mtime, dev, ino, uid, gid, size }))
 }
 
 /// The lines of a journal; `None` if it was cut off.
@@ -381,12 +397,7 @@ fn settle_slot(line: &Line, stage: &OwnedFd, folders: &mut Folders<'_>) -> rusti
         At { folder: own.as_fd(), name: &name }
     };
     let Some(status) = slot.status()? else { return Ok(()) };
-    let ours = match line.ours {
-        Ours::File(ino) => Some(ino),
-        Ours::Unfinished => Some(status.ino),
-        Ours::Nothing => None,
-    };
-    if ours == Some(status.ino) || is_expected(&status, line.expect) {
+    if line.ours.is(&status) || is_expected(&status, line.expect) {
         match slot.remove() {
             // An empty folder was expected; this one is not empty.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
@@ -397,7 +408,7 @@ fn settle_slot(line: &Line, stage: &OwnedFd, folders: &mut Folders<'_>) -> rusti
     let mut folder = line.path.parent();
     loop {
         match folders.enter(folder, true) {
-            Ok(folder) => return put_back(slot, At { folder, name: line.path.file_name() }, ours),
+            Ok(folder) => return put_back(slot, At { folder, name: line.path.file_name() }, line.ours),
             Err(Blocked::System(_, errno)) => return Err(errno),
             Err(_) => folder = split(folder).0,
         }
@@ -431,6 +442,10 @@ mod tests {
         Expect::Leaf(Kind::File, status.fingerprint)
     }
 
+    fn staged(path: &Path) -> Ours {
+        Ours::Staged(Kind::File, status(path).fingerprint)
+    }
+
     fn status(path: &Path) -> Status {
         Status::of(&statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).unwrap())
     }
@@ -439,7 +454,7 @@ mod tests {
     fn a_journal_says_what_it_was_told_and_nothing_if_it_was_cut_off() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut lines = vec![
-            line(Some(1), Ours::File(12), Expect::Nothing, b"a b/c \n\xff"),
+            line(Some(1), staged(file.path()), Expect::Nothing, b"a b/c \n\xff"),
             line(None, Ours::Unfinished, Expect::EmptyFolder, b"x"),
             line(Some(0), Ours::Nothing, leaf(status(file.path())), b"\"quoted\""),
         ];
@@ -448,9 +463,9 @@ mod tests {
             line.write(&mut text);
         }
         text.extend_from_slice(b"end\n");
-        if let Expect::Leaf(_, fingerprint) = &mut lines[2].expect {
-            fingerprint.ctime = (0, 0);
-        }
+        let (Ours::Staged(_, ours), Expect::Leaf(_, expect)) = (lines[0].ours, lines[2].expect) else { unreachable!() };
+        lines[0].ours = Ours::Staged(Kind::File, Fingerprint { ctime: (0, 0), ..ours });
+        lines[2].expect = Expect::Leaf(Kind::File, Fingerprint { ctime: (0, 0), ..expect });
         assert_eq!(parse_journal(&text), Some(lines));
         for cut in 0..text.len() {
             assert_eq!(parse_journal(&text[..cut]), None);
@@ -502,14 +517,14 @@ mod tests {
         let setup = Setup::new();
         fs::write(setup.at("root/x"), "stands").unwrap();
         fs::write(setup.at("stage/0/7"), "new").unwrap();
-        let ours = Ours::File(status(&setup.at("stage/0/7")).ino);
+        let ours = staged(&setup.at("stage/0/7"));
         let stands = vec![("x".to_owned(), "stands".to_owned())];
         assert_eq!(setup.recover(&line(Some(0), ours, Expect::Nothing, b"x")), stands);
 
         fs::create_dir(setup.at("stage/0")).unwrap();
         fs::write(setup.at("stage/0/7"), "old").unwrap();
         let expect = leaf(status(&setup.at("stage/0/7")));
-        assert_eq!(setup.recover(&line(Some(0), Ours::File(1), expect, b"x")), stands);
+        assert_eq!(setup.recover(&line(Some(0), Ours::Nothing, expect, b"x")), stands);
     }
 
     #[test]
@@ -517,7 +532,7 @@ mod tests {
         let setup = Setup::new();
         fs::write(setup.at("root/x"), "new").unwrap();
         fs::write(setup.at("stage/0/7"), "edited").unwrap();
-        let ours = Ours::File(status(&setup.at("root/x")).ino);
+        let ours = staged(&setup.at("root/x"));
         let expect = leaf(status(&setup.at("root/x")));
         let found = setup.recover(&line(Some(0), ours, expect, b"x"));
         assert_eq!(found, [("x".to_owned(), "edited".to_owned())], "in place of ours");
@@ -543,7 +558,7 @@ mod tests {
     fn a_displaced_folder_that_is_not_empty_comes_back_whole() {
         let setup = Setup::new();
         fs::write(setup.at("root/x"), "new").unwrap();
-        let ours = Ours::File(status(&setup.at("root/x")).ino);
+        let ours = staged(&setup.at("root/x"));
         fs::create_dir(setup.at("stage/0/7")).unwrap();
         fs::write(setup.at("stage/0/7/inner"), "kept").unwrap();
         let found = setup.recover(&line(Some(0), ours, Expect::EmptyFolder, b"x"));

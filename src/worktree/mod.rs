@@ -9,30 +9,24 @@
 //! symlink: whatever is swapped in meanwhile, nothing outside the folder is read or written. `.git` and
 //! `.foldersync` are never touched, except that [`apply`] stages in the folder it is given for that.
 //!
-//! What it promises after a crash is said in the header of [`mod@apply`]: each path holds its old content or its new
-//! content, complete, and nothing that is not in history is gone.
+//! What it promises after a crash (the headers of `apply.rs` and `stage.rs` say how): each path holds its old content
+//! or its new content, complete, and nothing that is not in history is gone, once [`settle`] has run. Whoever opens a
+//! folder calls that first, then finishes what was interrupted by planning again, and only then scans for changes.
 
-//pub mod apply;
+mod apply;
 mod error;
+mod folders;
 mod ignore;
-//mod plan;
+mod plan;
 mod read;
 mod root;
 mod scan;
 mod stage;
 
-//pub use apply::{Applied, Content, apply};
+pub use apply::{Applied, ApplyError, Content, apply};
 pub use error::WorktreeError;
-//pub use plan::{ApplyPlan, Refused, Target, WhyRefused, plan};
+pub use plan::{ApplyPlan, Refused, Target, WhyRefused, plan};
 pub use read::OpenLeaf;
 pub use root::{OnDisk, Root};
 pub use scan::{Found, LeftOut, Scan, ScanOptions, Stats, What, Why, scan};
-// STUB
-use crate::{entry::*, table::*, path::*, clock::*, monitor::*};
-pub trait Content: Sync { fn copy_to(&self, entry: &Entry, out: &mut dyn std::io::Write) -> std::io::Result<u64>; }
-pub struct Target { pub path: SyncPath, pub old: Option<Entry>, pub new: Option<Entry>, pub mtime: Option<Timestamp> }
-pub struct Refused { pub path: SyncPath, pub why: String }
-pub struct ApplyPlan { pub surprises: Vec<SyncPath>, pub refused: Vec<Refused> } impl ApplyPlan { pub fn len(&self)->usize{0} }
-pub struct Applied { pub edits: Vec<TableEdit>, pub surprises: Vec<SyncPath>, pub refused: Vec<Refused>, pub written: u64, pub removed: u64, pub error: Option<WorktreeError> }
-pub fn plan(_:&Root,_:&DiskTable,_:Vec<Target>)->Result<ApplyPlan,WorktreeError>{unimplemented!()}
-pub fn apply(_:ApplyPlan,_:&Root,_:&std::path::Path,_:&dyn Content,_:usize,_:&dyn Monitor)->Applied{unimplemented!()}
+pub use stage::settle;

@@ -72,7 +72,6 @@ pub(super) struct Status {
     pub(super) size: u64,
     /// Permission bits.
     pub(super) mode: u32,
-    pub(super) dev: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +114,12 @@ impl Status {
             mtime: Timestamp::new(stat.st_mtime as i64, stat.st_mtime_nsec as u32),
             size: stat.st_size as u64,
             mode: mode & 0o7777,
-            dev: stat.st_dev as u64,
         }
+    }
+
+    /// Whether this is, renamed at most, what `other` is the fingerprint of. A rename moves the change time.
+    pub(super) fn is_renamed(&self, kind: Kind, other: &Fingerprint) -> bool {
+        self.form == Form::Leaf(kind) && self.fingerprint == Fingerprint { ctime: self.fingerprint.ctime, ..*other }
     }
 
     /// Whether this is, beyond doubt, what `row` of `table` records.
@@ -254,7 +257,7 @@ impl Names {
             let mut file_type = file_type;
             if file_type == FileType::Unknown {
                 match statat(folder, &name[..name.len() - 1], AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) => file_type = FileType::from_raw_mode(stat.st_mode),
+                    Ok(found) => file_type = FileType::from_raw_mode(found.st_mode),
                     Err(Errno::NOENT) => return Ok(()),
                     Err(errno) => return Err(errno),
                 }

@@ -135,8 +135,8 @@ pub enum Why {
     Unreadable(i32),
     /// A folder whose `.gitignore` cannot be read: what it would leave out must not be captured by mistake.
     UnreadableRules(i32),
-    /// A file of foldersync's own, left by a write that was cut off; the next write removes it.
-    Unfinished,
+    /// A name that foldersync keeps for files that it is about to put in place.
+    Reserved,
 }
 
 /// As a clause: `a nested git repository`.
@@ -150,7 +150,7 @@ impl fmt::Display for Why {
             Self::TooLong => f.write_str("a path longer than the system takes"),
             Self::Unreadable(errno) => write!(f, "cannot be read: {}", said(errno)),
             Self::UnreadableRules(errno) => write!(f, "its .gitignore cannot be read: {}", said(errno)),
-            Self::Unfinished => f.write_str("left by an interrupted write; the next one removes it"),
+            Self::Reserved => f.write_str("a name that foldersync keeps for files it is writing"),
         }
     }
 }
@@ -237,7 +237,6 @@ impl Queue {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
-
 }
 
 /// A thread at work on a folder of the queue; the others learn when it ends, also by a panic.
@@ -289,7 +288,8 @@ impl Scanner<'_> {
             if threads.is_empty() {
                 return work();
             }
-            let scans = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            let scans =
+                threads.into_iter().map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
             scans.reduce(Scan::with).unwrap_or_default()
         });
         scan.found.shrink_to_fit();
@@ -303,18 +303,23 @@ impl Scanner<'_> {
         let wanted: BTreeSet<&SyncPath> = only.iter().collect();
         let mut scan = Scan::default();
         let mut maybe_empty = BTreeMap::new();
+        let mut last: Option<(&[u8], WayOrNot)> = None;
         for path in &wanted {
             if path.ancestors().any(|above| wanted.contains(&above)) {
                 continue;
             }
-            let way = match self.way_to(path, exclude)? {
+            let way = match last.take() {
+                Some((folder, way)) if folder == path.parent() => way,
+                _ => self.way_to(path, exclude),
+            };
+            let way = match &last.insert((path.parent(), way)).1 {
                 Ok(way) => way,
                 Err(why_not) => {
-                    scan.left_out.extend(why_not);
+                    scan.left_out.extend(why_not.clone());
                     continue;
                 }
             };
-            let part = self.walk_one(path, &way, threads)?;
+            let part = self.walk_one(path, way, threads)?;
             let rows = self.rows_below(path.as_bytes()).len() + usize::from(self.table.get(path.as_bytes()).is_some());
             let gone = part.found.iter().filter(|found| found.what == What::Gone).count();
             if part.found.len() > gone || rows > gone {
@@ -341,8 +346,8 @@ impl Scanner<'_> {
     }
 
     /// The folders above `path`, as far as they stand; or what leaves it out (nothing, if it is ignored).
-    fn way_to(&self, path: &SyncPath, exclude: &Above) -> Result<Result<Way, Option<LeftOut>>, Errno> {
-        let left_out = |folder: &[u8], why| Ok(Err(Some(LeftOut { path: folder.to_vec(), why })));
+    fn way_to(&self, path: &SyncPath, exclude: &Above) -> WayOrNot {
+        let left_out = |folder: &[u8], why| Err(Some(LeftOut { path: folder.to_vec(), why }));
         let unreadable = |folder: &[u8], errno: Errno| left_out(folder, Why::UnreadableRules(errno.raw_os_error()));
         let mut way = Way { folders: Vec::new(), rules: exclude.clone(), complete: false };
         way.rules = match ignore::descend(self.root, b"", &way.rules) {
@@ -351,12 +356,12 @@ impl Scanner<'_> {
         };
         for folder in path.ancestors() {
             if ignore::is_ignored(&way.rules, folder.as_bytes(), true) {
-                return Ok(Err(None));
+                return Err(None);
             }
             match self.look_in(&folder) {
                 Ok(None) => {}
                 Ok(Some(why)) => return left_out(folder.as_bytes(), why),
-                Err(errno) if says_nothing_there(errno) => return Ok(Ok(way)),
+                Err(errno) if says_nothing_there(errno) => return Ok(way),
                 Err(errno) => return left_out(folder.as_bytes(), Why::Unreadable(errno.raw_os_error())),
             }
             let rules = match ignore::descend(self.root, folder.as_bytes(), &way.rules) {
@@ -366,7 +371,7 @@ impl Scanner<'_> {
             way.folders.push((folder, std::mem::replace(&mut way.rules, rules)));
         }
         way.complete = true;
-        Ok(Ok(way))
+        Ok(way)
     }
 
     /// Scans one path that is not left out by a folder above it.
@@ -412,6 +417,9 @@ impl Scanner<'_> {
         Ok((has(b".git") || has(path::ALONGSIDE.as_bytes())).then_some(Why::NestedRepository))
     }
 }
+
+/// The way to a path, or what leaves it out; nothing to be said of, if it is ignored.
+type WayOrNot = Result<Way, Option<LeftOut>>;
 
 /// The way to a path.
 struct Way {
@@ -529,7 +537,7 @@ impl Worker<'_> {
                 continue;
             }
             let status = match statat(&fd, names.c_name(index), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => Status::of(&stat),
+                Ok(found) => Status::of(&found),
                 Err(Errno::NOENT) => {
                     // It vanished since the listing.
                     if let Some(row) = own {
@@ -705,7 +713,7 @@ fn checked(path: &[u8]) -> Option<SyncPath> {
 
 fn acceptable(name: &[u8], path: &[u8]) -> Result<(), Why> {
     if stage::is_beside(name) {
-        return Err(Why::Unfinished);
+        return Err(Why::Reserved);
     }
     if path.len() > MAX_PATH {
         return Err(Why::TooLong);
@@ -795,7 +803,9 @@ pub(super) mod tests {
     /// A folder with these in it: `name/` a folder, `name -> target` a link, `name` a file that holds its name.
     fn tree(entries: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        entries.iter().for_each(|entry| make(dir.path(), entry));
+        for entry in entries {
+            make(dir.path(), entry);
+        }
         dir
     }
 
@@ -814,17 +824,19 @@ pub(super) mod tests {
 
     #[test]
     fn finds_everything_where_nothing_is_recorded() {
-        let dir = tree(&["b", "a/x", "a.b", "a-b", "empty/", "outer/inner/", "link -> a", "dangling -> none", ".hidden"]);
+        let dir =
+            tree(&["b", "a/x", "a.b", "a-b", "empty/", "outer/inner/", "link -> a", "dangling -> none", ".hidden"]);
         fs::set_permissions(dir.path().join("b"), fs::Permissions::from_mode(0o700)).unwrap();
         let scan = look(dir.path(), &DiskTable::default());
         let expected = ["+.hidden", "+a-b", "+a.b", "+a/x", "+b", "+dangling", "+empty/", "+link", "+outer/inner/"];
         assert_eq!(told(&scan), expected);
         assert_eq!(scan.stats, Stats { files: 7, folders: 5 });
         assert!(scan.left_out.is_empty());
-        let kind = |name: &str| match scan.found.iter().find(|found| found.path.as_bytes() == name.as_bytes()).unwrap().what {
-            What::New { kind, size, .. } => (kind, size),
-            _ => unreachable!(),
-        };
+        let kind =
+            |name: &str| match scan.found.iter().find(|found| found.path.as_bytes() == name.as_bytes()).unwrap().what {
+                What::New { kind, size, .. } => (kind, size),
+                _ => unreachable!(),
+            };
         assert_eq!(kind("b"), (Kind::Executable, 1));
         assert_eq!(kind("dangling"), (Kind::Symlink, 4));
         assert_eq!(kind("empty"), (Kind::EmptyFolder, 0));
@@ -841,7 +853,18 @@ pub(super) mod tests {
 
     #[test]
     fn tells_new_from_changed_from_gone() {
-        let dir = tree(&["same", "changed", "gone", "d/gone/x", "mode", "linked", "kept/x", "to-folder", "to-file/x", "hollow/x"]);
+        let dir = tree(&[
+            "same",
+            "changed",
+            "gone",
+            "d/gone/x",
+            "mode",
+            "linked",
+            "kept/x",
+            "to-folder",
+            "to-file/x",
+            "hollow/x",
+        ]);
         let table = recorded(dir.path());
         let at = |name: &str| dir.path().join(name);
         fs::write(at("changed"), "other").unwrap();
@@ -857,8 +880,18 @@ pub(super) mod tests {
         make(dir.path(), "new");
         fs::remove_file(at("hollow/x")).unwrap();
         let expected = [
-            "~changed", "-d/gone/x", "-gone", "+hollow/", "-hollow/x", "~linked", "~mode", "+new", "+to-file", "-to-file/x",
-            "-to-folder", "+to-folder/x",
+            "~changed",
+            "-d/gone/x",
+            "-gone",
+            "+hollow/",
+            "-hollow/x",
+            "~linked",
+            "~mode",
+            "+new",
+            "+to-file",
+            "-to-file/x",
+            "-to-folder",
+            "+to-folder/x",
         ];
         assert_eq!(told(&look(dir.path(), &table)), expected);
     }
@@ -892,7 +925,8 @@ pub(super) mod tests {
     #[test]
     fn a_time_set_to_before_1970_or_the_future_does_not_make_a_file_suspect_for_ever() {
         let dir = tree(&["old", "new"]);
-        let set = |name: &str, time| fs::File::options().write(true).open(dir.path().join(name)).unwrap().set_modified(time);
+        let set =
+            |name: &str, time| fs::File::options().write(true).open(dir.path().join(name)).unwrap().set_modified(time);
         set("old", std::time::UNIX_EPOCH - std::time::Duration::new(1, 5)).unwrap();
         set("new", std::time::UNIX_EPOCH + std::time::Duration::from_secs(4_100_000_000)).unwrap();
         let scan = look(dir.path(), &DiskTable::default());
@@ -972,12 +1006,13 @@ pub(super) mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     fn nothing_below_an_unreadable_folder_is_gone() {
         let dir = tree(&["shut/x", "shut/y/z", "rules/x", "o"]);
         let table = recorded(dir.path());
         fs::write(dir.path().join("rules/.gitignore"), "x").unwrap();
-        fs::set_permissions(dir.path().join("rules/.gitignore"), fs::Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(dir.path().join("shut"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.path().join("rules/.gitignore"), fs::Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(dir.path().join("shut"), fs::Permissions::from_mode(0o000)).unwrap();
         if fs::read_dir(dir.path().join("shut")).is_ok() {
             eprintln!("SKIPPED nothing_below_an_unreadable_folder_is_gone: this user (root?) may read everything");
             return;
@@ -1002,7 +1037,7 @@ pub(super) mod tests {
         let scan = look(dir.path(), &table);
         assert_eq!(told(&scan), Vec::<String>::new(), "what a socket hides is not gone");
         let expected = [
-            ".foldersync-stage-1: left by an interrupted write; the next one removes it",
+            ".foldersync-stage-1: a name that foldersync keeps for files it is writing",
             "d/.GIT: a name is `.git`, or what some file systems take for it",
             "fifo: a fifo",
             "git~1: a name is `.git`, or what some file systems take for it",

@@ -1,10 +1,12 @@
 //! The repository: the only part of foldersync that knows git.
 
+pub mod bundle;
 pub mod burst;
 pub mod commit;
 pub mod error;
 pub mod objects;
 pub mod pack;
+pub mod quarantine;
 pub mod tree;
 
 pub use commit::{Commit, Signature};

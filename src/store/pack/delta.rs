@@ -191,6 +191,18 @@ pub fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     at + a[at..end].iter().zip(&b[at..end]).take_while(|(a, b)| a == b).count()
 }
 
+/// How many bytes two contents end with in common.
+pub fn common_suffix(a: &[u8], b: &[u8]) -> usize {
+    const STEP: usize = 4096;
+    let len = a.len().min(b.len());
+    let (a, b) = (&a[a.len() - len..], &b[b.len() - len..]);
+    let mut end = len;
+    while end >= STEP && a[end - STEP..end] == b[end - STEP..end] {
+        end -= STEP;
+    }
+    len - end + a[..end].iter().rev().zip(b[..end].iter().rev()).take_while(|(a, b)| a == b).count()
+}
+
 /// The delta that makes the tree `new` out of the tree `base` (their contents).
 pub fn trees(base: &[u8], new: &[u8]) -> Vec<u8> {
     let mut delta = Writer::new(base.len(), new.len());
@@ -342,12 +354,17 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_common_prefix() {
+    fn finds_what_is_common_at_both_ends() {
         let mut a = vec![1; 10_000];
         assert_eq!(common_prefix(&a, &a.clone()), 10_000);
         let b = a.clone();
         a[9000] = 2;
         assert_eq!(common_prefix(&a, &b), 9000);
         assert_eq!(common_prefix(&a[..5], &b), 5);
+        assert_eq!(common_suffix(&a, &b), 999);
+        assert_eq!(common_suffix(&b[..5], &b), 5);
+        a[9000] = 1;
+        a[500] = 2;
+        assert_eq!(common_suffix(&a, &b), 9499);
     }
 }

@@ -564,8 +564,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::change::Edit;
     use crate::entry::{Entry, Kind};
+    use crate::monitor::Silent;
     use crate::path::SyncPath;
     use crate::store::burst::{Burst, NewCommit};
+    use crate::store::consolidate::{gather_loose, gather_packs};
     use crate::store::pack::PackedBlob;
     use crate::store::pack::testing::{git, repository};
     use crate::store::quarantine::{self, Limits};
@@ -814,6 +816,7 @@ pub(crate) mod tests {
         /// A second line of history with these edits, and a merge.
         Merge(Vec<(String, Option<Vec<u8>>)>, Vec<(String, Option<Vec<u8>>)>),
         Repack,
+        Gather,
         Sync {
             limit: u64,
             thorough: bool,
@@ -834,6 +837,7 @@ pub(crate) mod tests {
             2 => edits().prop_map(Step::Git),
             2 => (edits(), edits()).prop_map(|(one, two)| Step::Merge(one, two)),
             1 => Just(Step::Repack),
+            2 => Just(Step::Gather),
             3 => sync.clone(),
         ];
         (prop::collection::vec(step, 1..8), sync).prop_map(|(mut steps, last)| {
@@ -866,6 +870,13 @@ pub(crate) mod tests {
                     }
                     Step::Repack => {
                         from.git(&["repack", "-q", "-a", "-d"]);
+                    }
+                    Step::Gather => {
+                        for repo in [&from, &ours, &third] {
+                            gather_loose(&repo.packs.join(".."), 1, &Silent).expect("gathered");
+                            gather_packs(&repo.objects, &repo.packs, 2, &Silent).expect("gathered");
+                            repo.fsck();
+                        }
                     }
                     Step::Sync { limit, thorough } => {
                         for (written, bundle) in from.send(with_git.head(), options(limit, thorough)) {

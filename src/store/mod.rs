@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod burst;
 pub mod commit;
+pub mod consolidate;
 pub mod error;
 pub mod objects;
 pub mod pack;

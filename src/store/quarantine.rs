@@ -42,7 +42,7 @@ use super::pack::entry::{EntryHeader, EntryKind, HEADER_LEN, HeaderError, MAX_EN
 use super::pack::ids::IdTable;
 use super::pack::index::IndexEntry;
 use super::pack::reader::links;
-use super::pack::writer::{publish, seal, temporary};
+use super::pack::writer::{Order, publish, seal, temporary};
 use super::tree::name_order;
 use crate::entry::Kind;
 use crate::id::{CommitId, ObjectId};
@@ -904,7 +904,8 @@ impl VerifiedPack {
             return Ok(Admitted { pack: None, commits, tips, objects: 0, bytes: 0 });
         }
         let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.index).collect();
-        let finished = publish(pack_dir, file, &checksum, &mut entries, ordered)?;
+        let finished =
+            publish(pack_dir, file, &checksum, &mut entries, if ordered { Order::Youngest } else { Order::None })?;
         let (objects, bytes) = (finished.objects, finished.bytes);
         Ok(Admitted { pack: Some(finished.name), commits, tips, objects, bytes })
     }

@@ -219,6 +219,19 @@ impl Pack {
         base.map(Some).ok_or_else(|| self.damaged(format!("the base of {} is not in it", entry.id)))
     }
 
+    /// The entry at a position, after a look at whether its bytes are what the index says.
+    pub fn sound_entry(&self, position: u32) -> Result<RawEntry<'_>, StoreError> {
+        let (offset, end) = (self.offset(position), self.offset(position + 1));
+        let at = self.order()[position as usize];
+        let bytes = self.data.entry_slice(offset..end).unwrap_or_default();
+        if self.index.crc32_at_index(at).is_some_and(|crc| crc32fast::hash(bytes) != crc) {
+            return Err(
+                self.damaged(format!("the entry of {} does not have the checksum in the index", self.id(position)))
+            );
+        }
+        self.entry(position)
+    }
+
     fn is_commit(&self, position: u32) -> Result<bool, StoreError> {
         let (offset, end) = (self.offset(position), self.offset(position + 1));
         let end = end.min(offset + super::entry::MAX_ENTRY_HEADER as u64);
@@ -232,6 +245,16 @@ impl Pack {
         let mut at = position;
         while at > 0 {
             at -= 1;
+            if self.is_commit(at)? {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The position of the first commit from `position` on.
+    pub fn commit_from(&self, position: u32) -> Result<Option<u32>, StoreError> {
+        for at in position..self.objects() {
             if self.is_commit(at)? {
                 return Ok(Some(at));
             }

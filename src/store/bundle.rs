@@ -550,7 +550,7 @@ impl<'a> Bundle<'a> {
 
 /// A stream that ends early or is no Snappy stream is damaged; anything else is the system's fault.
 pub(crate) fn unreadable(error: io::Error) -> StoreError {
-    let is_snappy = error.get_ref().is_some_and(|inner| inner.is::<snap::Error>());
+    let is_snappy = error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<snap::Error>);
     match error.kind() {
         io::ErrorKind::UnexpectedEof => StoreError::damaged("the bundle", "it is cut off"),
         io::ErrorKind::InvalidData => StoreError::damaged("the bundle", error),
@@ -770,9 +770,10 @@ pub(crate) mod tests {
         let commits = [sides.clone(), vec![merge]].concat();
         let mut writer = BundleWriter::new(&from.objects, &packs, &commits, options(1200, false));
         let written = writer.write_next(&mut io::sink()).expect("written").expect("a bundle");
-        assert!(written.commits > 1 && written.commits < 4);
-        assert_eq!(written.header.refs.len() as u64, written.commits);
-        assert_eq!(written.header.refs[0], (TIP_REF.to_owned(), commits[written.commits as usize - 1]));
+        let count = usize::try_from(written.commits).expect("few");
+        assert!(count > 1 && count < 4);
+        assert_eq!(written.header.refs.len(), count);
+        assert_eq!(written.header.refs[0], (TIP_REF.to_owned(), commits[count - 1]));
         assert_eq!(written.header.refs[1].0, "refs/foldersync/part/1");
         assert_eq!(written.header.prerequisites, [base]);
     }

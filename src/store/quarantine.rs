@@ -38,7 +38,7 @@ use super::error::StoreError;
 use super::objects::{ObjectHasher, ObjectKind, Objects, object_id};
 use super::pack::Deflater;
 use super::pack::delta::{self, DeltaError, common_prefix, common_suffix, first_entry};
-use super::pack::entry::{EntryHeader, EntryKind, HEADER_LEN, HeaderError, MAX_ENTRY_HEADER, write_header};
+use super::pack::entry::{EntryHeader, EntryKind, HeaderError, MAX_ENTRY_HEADER, pack_header, write_header};
 use super::pack::ids::IdTable;
 use super::pack::index::IndexEntry;
 use super::pack::reader::links;
@@ -89,6 +89,7 @@ fn damaged(detail: impl ToString) -> StoreError {
     StoreError::damaged("the received pack", detail)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "so that errors and texts alike can be passed")]
 fn hostile(what: impl Into<String>, detail: impl ToString) -> StoreError {
     StoreError::Hostile { what: what.into(), detail: detail.to_string() }
 }
@@ -405,7 +406,7 @@ impl Intake<'_> {
     }
 
     fn all_entries(&mut self) -> Result<(), StoreError> {
-        let header = self.spool.fill(HEADER_LEN as usize)?;
+        let header = self.spool.fill(pack_header(0).len())?;
         let count = match header.first_chunk::<12>() {
             Some([b'P', b'A', b'C', b'K', 0, 0, 0, 2, count @ ..]) => u32::from_be_bytes(*count),
             _ => return Err(damaged("it does not begin as a pack does")),
@@ -413,7 +414,7 @@ impl Intake<'_> {
         if count > self.limits.objects {
             return Err(too_large("the number of objects in the received pack", self.limits.objects.into()));
         }
-        self.spool.consume(HEADER_LEN as usize);
+        self.spool.consume(pack_header(0).len());
         for entry in 0..count {
             self.entry(entry)?;
         }
@@ -528,7 +529,7 @@ impl Intake<'_> {
             DeltaError::TooLarge => too_large("an object that a delta makes", limit as u64),
             other => damaged(format!("a delta cannot be applied: {other}")),
         })?;
-        self.object(entry, kind, content, Some((base, base_content)))
+        self.object(entry, kind, content, Some(&(base, base_content)))
     }
 
     /// What the delta at `entry` stands on; `None` if that is not known yet.
@@ -608,18 +609,18 @@ impl Intake<'_> {
         entry: u32,
         kind: ObjectKind,
         content: Vec<u8>,
-        base: Option<(BaseOf, Arc<Vec<u8>>)>,
+        base: Option<&(BaseOf, Arc<Vec<u8>>)>,
     ) -> Result<(), StoreError> {
         let id = object_id(kind, &content);
         match kind {
             ObjectKind::Blob => {}
             ObjectKind::Commit => self.commit(entry, id.as_commit(), &content)?,
             ObjectKind::Tree => {
-                let mut height = match &base {
+                let mut height = match base {
                     Some((BaseOf::Entry(base), _)) => self.entries[*base as usize].height,
                     _ => 1,
                 };
-                let base = base.as_ref().map_or(&[][..], |(_, content)| content);
+                let base = base.map_or(&[][..], |(_, content)| content);
                 let mut references = Vec::new();
                 check_tree(base, &content, &mut |kind, id| references.push((kind, id)))
                     .map_err(|detail| hostile(format!("tree {id}"), detail))?;
@@ -864,16 +865,13 @@ fn parents_first(commits: &[NewCommit]) -> Vec<CommitId> {
         let mut stack = vec![(start, 0)];
         while let Some((top, seen)) = stack.last_mut() {
             let top = *top;
-            match commits[top].parents.get(*seen).filter(|_| !done[top]) {
-                Some(parent) => {
-                    *seen += 1;
-                    stack.extend(at.get(parent).filter(|&&parent| !done[parent]).map(|&parent| (parent, 0)));
-                }
-                None => {
-                    stack.pop();
-                    if !std::mem::replace(&mut done[top], true) {
-                        sorted.push(commits[top].id);
-                    }
+            if let Some(parent) = commits[top].parents.get(*seen).filter(|_| !done[top]) {
+                *seen += 1;
+                stack.extend(at.get(parent).filter(|&&parent| !done[parent]).map(|&parent| (parent, 0)));
+            } else {
+                stack.pop();
+                if !std::mem::replace(&mut done[top], true) {
+                    sorted.push(commits[top].id);
                 }
             }
         }
@@ -918,7 +916,7 @@ mod tests {
     use crate::store::bundle::tests::{Repo, files};
     use crate::store::bundle::{Bundle, BundleOptions, TIP_REF};
     use crate::store::pack::blob::store;
-    use crate::store::pack::entry::pack_header;
+    use crate::store::pack::entry::HEADER_LEN;
     use crate::store::tree::write_entry;
     use rstest::rstest;
 
@@ -949,7 +947,8 @@ mod tests {
         }
 
         fn commit(&mut self, tree: ObjectId, parents: &[CommitId]) -> CommitId {
-            let parents: String = parents.iter().map(|parent| format!("parent {parent}\n")).collect();
+            let parents: Vec<_> = parents.iter().map(|parent| format!("parent {parent}\n")).collect();
+            let parents = parents.concat();
             let text = format!("tree {tree}\n{parents}author a <a> 1 +0000\ncommitter a <a> 1 +0000\n\nx\n");
             let id = self.whole(ObjectKind::Commit, text.as_bytes()).as_commit();
             self.tip = Some(id);
@@ -1212,7 +1211,7 @@ mod tests {
     fn a_delta_that_declares_four_gib_is_too_large() {
         let mut forge = Forge::default();
         forge.whole(ObjectKind::Blob, b"x");
-        let delta = [number(1), number(4 << 30), vec![0x90, 1].repeat(300)].concat();
+        let delta = [number(1), number(4 << 30), [0x90, 1].repeat(300)].concat();
         let distance = forge.offset() - HEADER_LEN;
         forge.entry(EntryKind::OffsetDelta(distance), delta.len() as u64, &delta);
         assert!(matches!(forged(&forge), Err(StoreError::TooLarge { .. })));
@@ -1298,7 +1297,7 @@ mod tests {
         // Contents that are hashed as they pass.
         for declared in [99_999, 100_001] {
             let mut forge = Forge::default();
-            forge.entry(EntryKind::Whole(ObjectKind::Blob), declared, &[b'x'; 100_000]);
+            forge.entry(EntryKind::Whole(ObjectKind::Blob), declared, &vec![b'x'; 100_000]);
             assert!(matches!(forged(&forge), Err(StoreError::Damaged { .. })), "{declared}");
         }
     }
@@ -1418,7 +1417,7 @@ mod tests {
         to.set("refs/heads/main", admitted.tips[0]);
         to.fsck();
         let packs = crate::store::pack::Packs::open(&to.packs).expect("opened");
-        assert_eq!(packs.all().iter().map(|pack| pack.sequence()).collect::<Vec<_>>(), [Some(1), Some(2)]);
+        assert_eq!(packs.all().iter().map(crate::store::pack::Pack::sequence).collect::<Vec<_>>(), [Some(1), Some(2)]);
         let without = Repo::new();
         assert!(matches!(without.receive(&bundle), Err(StoreError::Prerequisites { .. })));
     }

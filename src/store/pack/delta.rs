@@ -51,10 +51,10 @@ fn read_size(bytes: &mut &[u8]) -> Result<u64, DeltaError> {
 
 fn write_size(out: &mut Vec<u8>, mut size: usize) {
     while size > 0x7f {
-        out.push(0x80 | (size & 0x7f) as u8);
+        out.push(0x80 | size.to_le_bytes()[0]);
         size >>= 7;
     }
-    out.push((size & 0x7f) as u8);
+    out.push(size.to_le_bytes()[0]);
 }
 
 /// The bytes of the object that `delta` makes, if it can be told.
@@ -208,8 +208,7 @@ pub fn trees(base: &[u8], new: &[u8]) -> Vec<u8> {
     let mut delta = Writer::new(base.len(), new.len());
     let mut olds = Located::new(base);
     let mut news = Located::new(new);
-    loop {
-        let (Some((old_at, old)), Some((new_at, entry))) = (olds.peek, news.peek) else { break };
+    while let (Some((old_at, old)), Some((new_at, entry))) = (olds.peek, news.peek) {
         let old_end = base.len() - olds.rest.len();
         let new_end = new.len() - news.rest.len();
         let order = name_order(old.name, old.is_tree(), entry.name, entry.is_tree());
@@ -321,8 +320,8 @@ mod tests {
 
         #[test]
         fn any_bytes_are_taken_as_a_delta(base: Vec<u8>, mut delta: Vec<u8>) {
-            prop_assert!(apply(&base, &delta, 1 << 16).is_ok_and(|made| made.len() <= 1 << 16) || true);
-            delta.splice(0..0, [(base.len() & 0x7f) as u8, 100]);
+            drop(apply(&base, &delta, 1 << 16));
+            delta.splice(0..0, [base.len().to_le_bytes()[0] & 0x7f, 100]);
             drop(apply(&base, &delta, 1 << 16));
         }
     }

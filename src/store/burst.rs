@@ -239,12 +239,11 @@ impl Burst {
                 (Some(there), None) if there.mode == TREE_MODE && there.id != TreeId::EMPTY.into() => {
                     return Ok(false);
                 }
-                (Some(_), None) => {}
                 (_, Some(entry)) if entry.kind == Kind::EmptyFolder && there_is_folder => return Ok(false),
                 (Some(there), Some(entry)) if (there.mode, there.id) == (entry.kind.mode(), entry.id) => {
                     return Ok(false);
                 }
-                (_, Some(_)) => {}
+                _ => {}
             }
             let new = entry.map(|entry| (entry.kind.mode(), entry.id, None));
             self.replace(folder, name, there, new, commit);
@@ -737,7 +736,10 @@ mod tests {
     fn one_pack(packs: &Path) -> String {
         let names =
             std::fs::read_dir(packs).expect("readable").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        names.into_iter().find(|name| name.ends_with(".idx")).expect("an index")
+        names
+            .into_iter()
+            .find(|name| Path::new(name).extension().is_some_and(|ending| ending == "idx"))
+            .expect("an index")
     }
 
     fn edits() -> impl Strategy<Value = Vec<(String, Option<Entry>)>> {

@@ -2,27 +2,27 @@
 
 pub mod bundle;
 pub mod burst;
-pub mod consolidate;
-pub mod quarantine;
 pub mod commit;
+pub mod consolidate;
 pub mod durable;
 pub mod error;
-pub mod index_file;
-pub mod lock;
 pub mod graph;
 pub mod history;
+pub mod index_file;
+pub mod lock;
 pub mod objects;
+pub mod pack;
+pub mod quarantine;
 pub mod refs;
 pub mod repository;
 pub mod settings;
-pub mod pack;
 pub mod tree;
 
 pub use commit::{Commit, Signature};
 pub use error::StoreError;
+pub use graph::Graph;
 pub use index_file::Loaded;
 pub use lock::{FolderLock, Wait};
-pub use graph::Graph;
 pub use objects::{ObjectHasher, ObjectKind, Objects, object_id};
 pub use refs::{Expected, RefEdit, RefName, Refs};
 pub use repository::{InitOptions, NewIds, Store};

@@ -28,6 +28,7 @@ pub mod reader;
 pub mod writer;
 
 pub use blob::{Deflater, PackedBlob};
+pub use reader::{Pack, Packs};
 pub use writer::{Finished, PackWriter};
 
 #[cfg(test)]

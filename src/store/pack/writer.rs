@@ -30,6 +30,17 @@ pub struct Finished {
     pub bytes: u64,
 }
 
+/// Whether a pack is an ordered one, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// It is not.
+    None,
+    /// The next.
+    Youngest,
+    /// It takes the place of others, this the youngest of them.
+    At(u64),
+}
+
 /// Where an object stands in the pack that is being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
@@ -225,11 +236,11 @@ impl PackWriter {
 
     /// Makes the pack durable and visible, as an ordered one; `None` (and no pack) if it has no object.
     pub fn finish(self) -> Result<Option<Finished>, StoreError> {
-        self.finish_as(true)
+        self.finish_as(Order::Youngest)
     }
 
-    /// As [`Self::finish`], with or without the marker of ordered packs.
-    pub(crate) fn finish_as(self, ordered: bool) -> Result<Option<Finished>, StoreError> {
+    /// As [`Self::finish`], with the marker that `order` asks for.
+    pub(crate) fn finish_as(self, order: Order) -> Result<Option<Finished>, StoreError> {
         if self.entries.is_empty() {
             return Ok(None);
         }
@@ -237,7 +248,7 @@ impl PackWriter {
         let file = file.into_inner().map_err(|error| StoreError::io("write", &dir)(error.into_error()))?;
         let checksum = seal(file.as_file(), u32::try_from(entries.len()).expect("counted by `note`"), offset)
             .map_err(StoreError::io("write", file.path()))?;
-        publish(&dir, file, &checksum, &mut entries, ordered).map(Some)
+        publish(&dir, file, &checksum, &mut entries, order).map(Some)
     }
 }
 
@@ -305,7 +316,7 @@ pub(crate) fn publish(
     file: NamedTempFile,
     checksum: &[u8; 20],
     entries: &mut [IndexEntry],
-    ordered: bool,
+    order: Order,
 ) -> Result<Finished, StoreError> {
     let name = format!("pack-{}", ObjectId::from_bytes(*checksum));
     let pack = dir.join(format!("{name}.pack"));
@@ -323,8 +334,12 @@ pub(crate) fn publish(
             .map_err(StoreError::io("sync", file.path()))?;
     }
     file.persist(&pack).map_err(|error| StoreError::io("rename", &pack)(error.error))?;
-    if ordered {
-        let sequence = super::reader::last_sequence(dir)? + 1;
+    let sequence = match order {
+        Order::None => None,
+        Order::Youngest => Some(super::reader::last_sequence(dir)? + 1),
+        Order::At(sequence) => Some(sequence),
+    };
+    if let Some(sequence) = sequence {
         let marker = dir.join(format!("{}.{sequence:010}.ordered", finished.name));
         File::create(&marker).map_err(StoreError::io("create", &marker))?;
     }

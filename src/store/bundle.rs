@@ -1,0 +1,913 @@
+//! Bundles: a range of history in one file or stream, as git's own bundles, in a Snappy frame stream (`*.bundle.sz`).
+//!
+//! # Format
+//!
+//! Once decompressed, a git bundle of version 2: `# v2 git bundle`, a line `-<commit>` for each prerequisite, a line
+//! `<commit> <ref>` for each tip (`refs/heads/main` first, then `refs/foldersync/part/<n>`), an empty line, a pack. The
+//! pack may be thin: deltas in it may stand on objects that the prerequisites brought.
+//!
+//! # A series
+//!
+//! [`BundleWriter`] cuts a range at commit boundaries into bundles of bounded size, each complete by itself for whoever
+//! has its prerequisites: the parents of its commits that are not in it, which are in earlier bundles of the series or
+//! with the other side already. Within a bundle the entries are in commit order, so that the receiver's pack is an
+//! ordered one again (see [`super::pack`]).
+//!
+//! # Where the objects come from
+//!
+//! The run of a commit in an ordered pack is copied as it lies. For all other commits (made with git, gathered by
+//! `git gc`) the trees are compared with the parents'. Both may be mixed. Orderedness is a promise of whoever wrote the
+//! pack; should a receiver ever miss an object, [`BundleOptions::thorough`] compares trees for all.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
+
+use super::error::StoreError;
+use super::objects::{ObjectKind, Objects};
+use super::pack::delta::{self, first_entry};
+use super::pack::entry::{EntryKind, HEADER_LEN, pack_header, write_header};
+use super::pack::ids::IdTable;
+use super::pack::reader::{Links, links};
+use super::pack::{Deflater, Packs};
+use crate::id::{CommitId, ObjectId, TreeId};
+
+/// How a series of bundles is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BundleOptions {
+    /// The bytes of a bundle's pack, about; a single commit may have more.
+    pub limit: u64,
+    /// Whether to compare trees for all commits, and trust no ordered pack.
+    pub thorough: bool,
+}
+
+impl Default for BundleOptions {
+    fn default() -> Self {
+        Self { limit: 16 << 20, thorough: false }
+    }
+}
+
+/// What a bundle begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleHeader {
+    /// What the receiver must have.
+    pub prerequisites: Vec<CommitId>,
+    /// The commits that it brings and that no other in it follows, each under a ref; the tip is the first.
+    pub refs: Vec<(String, CommitId)>,
+}
+
+/// A bundle that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleWritten {
+    /// Its header.
+    pub header: BundleHeader,
+    /// Its commits.
+    pub commits: u64,
+    /// Its objects.
+    pub objects: u64,
+    /// The bytes of its pack, before compression.
+    pub bytes: u64,
+}
+
+/// The ref of a bundle's tip.
+pub const TIP_REF: &str = "refs/heads/main";
+/// The refs of its other tips, with a number behind.
+pub const PART_REF: &str = "refs/foldersync/part/";
+/// The line that every bundle begins with.
+const SIGNATURE: &str = "# v2 git bundle";
+/// The most objects of a bundle that has several commits.
+const MAX_OBJECTS: usize = 400_000;
+/// The longest chain of deltas that is made here.
+const MAX_CHAIN: u8 = 50;
+/// Objects with more bytes are copied from the pack that they are in, rather than read and deflated again.
+const COPY_ABOVE: u64 = 256 << 10;
+/// A pack with more objects is not sorted just for a few commits (fewer than `FEW`).
+const BIG_PACK: u32 = 50_000;
+const FEW: usize = 100;
+/// How far back commits of a pack are followed to prove that one is an ancestor of another.
+const MAX_STEPS: u32 = 1 << 16;
+
+/// Writes a range of history as a series of bundles.
+pub struct BundleWriter<'a> {
+    objects: &'a Objects,
+    packs: &'a Packs,
+    commits: &'a [CommitId],
+    range: IdTable,
+    next: usize,
+    options: BundleOptions,
+    lineage: Lineage,
+}
+
+/// An object of a bundle.
+struct Item {
+    id: ObjectId,
+    base: Base,
+    source: Source,
+    chain: u8,
+}
+
+#[derive(Clone, Copy)]
+enum Base {
+    Whole(ObjectKind),
+    /// The how-many-th item.
+    Item(u32),
+    /// An object that the receiver has.
+    Had(ObjectId),
+}
+
+enum Source {
+    /// As it lies in a pack.
+    Raw { pack: usize, position: u32 },
+    /// To be read and deflated.
+    Object,
+    /// Made here.
+    Made(Vec<u8>),
+}
+
+/// The part of a range that goes into one bundle.
+#[derive(Default)]
+struct Slice {
+    items: Vec<Item>,
+    table: IdTable,
+    bytes: u64,
+}
+
+impl Slice {
+    fn find(&self, id: &ObjectId) -> Option<u32> {
+        self.table.get(id, |at| self.items[at as usize].id)
+    }
+
+    fn push(&mut self, item: Item, bytes: u64) {
+        let at = u32::try_from(self.items.len()).expect("a bundle has fewer objects");
+        self.table.insert(&item.id, at, |at| self.items[at as usize].id);
+        self.items.push(item);
+        self.bytes += bytes;
+    }
+
+    fn chain(&self, base: Base) -> u8 {
+        match base {
+            Base::Whole(_) => 0,
+            Base::Item(at) => self.items[at as usize].chain.saturating_add(1),
+            Base::Had(_) => 1,
+        }
+    }
+}
+
+/// Successive commits of one pack, each a parent of the next.
+#[derive(Default)]
+struct Lineage {
+    pack: usize,
+    /// Positions of the first and the last commit; none if `last` is 0.
+    first: u32,
+    last: u32,
+    steps: u32,
+}
+
+impl<'a> BundleWriter<'a> {
+    /// A series of bundles with these commits, each behind its parents; they are all that the tip, the last of them,
+    /// has and the other side lacks: the other side has every ancestor of theirs that is not among them.
+    pub fn new(objects: &'a Objects, packs: &'a Packs, commits: &'a [CommitId], options: BundleOptions) -> Self {
+        let mut range = IdTable::default();
+        for (at, commit) in (0u32..).zip(commits) {
+            range.insert(&(*commit).into(), at, |at| commits[at as usize].into());
+        }
+        Self { objects, packs, commits, range, next: 0, options, lineage: Lineage::default() }
+    }
+
+    /// How many commits are still to be written.
+    pub fn remaining(&self) -> usize {
+        self.commits.len() - self.next
+    }
+
+    /// Writes the next bundle to `out`; `None` when all are written. After an error the series is to be dropped.
+    pub fn write_next(&mut self, out: &mut dyn Write) -> Result<Option<BundleWritten>, StoreError> {
+        let from = self.next;
+        if from == self.commits.len() {
+            return Ok(None);
+        }
+        let mut slice = Slice::default();
+        let mut followed = Vec::new();
+        let mut prerequisites: Vec<CommitId> = Vec::new();
+        let (mut objects, mut bytes) = (0, 0);
+        while let Some(&commit) = self.commits.get(self.next) {
+            let links = self.gather(commit, &mut slice)?;
+            let single = self.next == from;
+            if !single && (slice.bytes > self.options.limit || slice.items.len() > MAX_OBJECTS) {
+                break;
+            }
+            followed.push(false);
+            for parent in links.parents {
+                let at = self.range.get(&parent.into(), |at| self.commits[at as usize].into());
+                match at.map(|at| at as usize) {
+                    Some(at) if at >= self.next => {
+                        return Err(StoreError::damaged(format!("commit {commit}"), "it comes before its parent"));
+                    }
+                    Some(at) if at >= from => followed[at - from] = true,
+                    _ if prerequisites.contains(&parent) => {}
+                    _ => prerequisites.push(parent),
+                }
+            }
+            self.next += 1;
+            (objects, bytes) = (slice.items.len(), slice.bytes);
+        }
+        slice.items.truncate(objects);
+        let tips = (from..self.next).rev().filter(|at| !followed[at - from]).map(|at| self.commits[at]);
+        let name = |n| if n == 0 { TIP_REF.to_owned() } else { format!("{PART_REF}{n}") };
+        let refs = tips.enumerate().map(|(n, tip)| (name(n), tip)).collect();
+        let header = BundleHeader { prerequisites, refs };
+        let written = self.write(&header, &slice.items, out)?;
+        debug_assert!(written <= bytes + HEADER_LEN + 20, "sizes are not underrated");
+        Ok(Some(BundleWritten { header, commits: (self.next - from) as u64, objects: objects as u64, bytes: written }))
+    }
+
+    /// Adds what a commit brings to the slice.
+    fn gather(&mut self, commit: CommitId, slice: &mut Slice) -> Result<Links, StoreError> {
+        if !self.options.thorough
+            && let Some((at, _)) = self.packs.find(&commit.into())
+        {
+            let pack = &self.packs.all()[at];
+            let cheap = pack.is_sorted() || pack.objects() <= BIG_PACK || self.remaining() >= FEW;
+            if pack.sequence().is_some()
+                && cheap
+                && let Some(position) = pack.position(&commit.into())
+            {
+                return self.copy_run(at, position, slice);
+            }
+        }
+        self.compare(commit, slice)
+    }
+
+    /// Adds the run of the commit at `commit` of an ordered pack.
+    fn copy_run(&mut self, at: usize, commit: u32, slice: &mut Slice) -> Result<Links, StoreError> {
+        let pack = &self.packs.all()[at];
+        let links = pack.links(commit)?;
+        let run = pack.run(commit)?;
+        let parent = run.start.checked_sub(1);
+        let follows = parent.is_some_and(|parent| {
+            self.lineage.pack == at
+                && self.lineage.last == parent
+                && links.parents.contains(&pack.id(parent).as_commit())
+        });
+        self.lineage = match &self.lineage {
+            Lineage { first, steps, .. } if follows => Lineage { pack: at, first: *first, last: commit, steps: *steps },
+            _ => Lineage { pack: at, first: commit, last: commit, steps: 0 },
+        };
+        for position in run {
+            let entry = pack.entry(position)?;
+            if slice.find(&entry.id).is_some() {
+                continue;
+            }
+            let base = match (entry.header.kind, pack.base(&entry)?) {
+                (EntryKind::Whole(kind), _) => Some(Base::Whole(kind)),
+                (_, None) => None,
+                (_, Some(base)) => {
+                    let id = pack.id(base);
+                    match slice.find(&id) {
+                        Some(item) => Some(Base::Item(item)),
+                        // Behind the commit stand bases that ancestors brought; before it, it has to be proven.
+                        None if base > commit || self.is_of_ancestor(base)? => Some(Base::Had(id)),
+                        None => None,
+                    }
+                }
+            };
+            match base {
+                Some(base) => {
+                    let item = Item {
+                        id: entry.id,
+                        base,
+                        chain: slice.chain(base),
+                        source: Source::Raw { pack: at, position },
+                    };
+                    let reference = if matches!(base, Base::Whole(_)) { 0 } else { 20 };
+                    slice.push(item, 10 + reference + entry.deflated.len() as u64);
+                }
+                None => self.whole(entry.id, slice)?,
+            }
+        }
+        Ok(links)
+    }
+
+    /// Whether what stands at `base`, in the pack and before the last commit of the lineage, was brought by that commit
+    /// or one of its ancestors.
+    fn is_of_ancestor(&mut self, base: u32) -> Result<bool, StoreError> {
+        let pack = &self.packs.all()[self.lineage.pack];
+        loop {
+            let Some(before) = pack.commit_before(self.lineage.first)? else { return Ok(true) };
+            if base > before {
+                return Ok(true);
+            }
+            let parents = pack.links(self.lineage.first)?.parents;
+            if self.lineage.steps == MAX_STEPS || !parents.contains(&pack.id(before).as_commit()) {
+                return Ok(false);
+            }
+            self.lineage.first = before;
+            self.lineage.steps += 1;
+        }
+    }
+
+    /// Adds an object whole.
+    fn whole(&self, id: ObjectId, slice: &mut Slice) -> Result<(), StoreError> {
+        if slice.find(&id).is_some() {
+            return Ok(());
+        }
+        let (kind, size) = self.objects.header(&id)?.ok_or(StoreError::Missing { id })?;
+        if size > COPY_ABOVE
+            && let Some((at, _)) = self.packs.find(&id)
+            && let Some(position) = self.packs.all()[at].position(&id)
+        {
+            let entry = self.packs.all()[at].entry(position)?;
+            if entry.header.kind == EntryKind::Whole(kind) {
+                let source = Source::Raw { pack: at, position };
+                slice.push(Item { id, base: Base::Whole(kind), source, chain: 0 }, 10 + entry.deflated.len() as u64);
+                return Ok(());
+            }
+        }
+        slice.push(Item { id, base: Base::Whole(kind), source: Source::Object, chain: 0 }, 32 + size + size / 4096);
+        Ok(())
+    }
+
+    /// Adds what a commit's trees have and its parents' have not.
+    fn compare(&mut self, commit: CommitId, slice: &mut Slice) -> Result<Links, StoreError> {
+        let mut content = Vec::new();
+        self.objects.read(ObjectKind::Commit, &commit.into(), &mut content)?;
+        let damaged = || StoreError::damaged(format!("commit {commit}"), "it makes no sense");
+        let links = links(&content).ok_or_else(damaged)?;
+        let mut parents = Vec::new();
+        for &parent in &links.parents {
+            self.objects.read(ObjectKind::Commit, &parent.into(), &mut content)?;
+            parents.push(super::pack::reader::links(&content).ok_or_else(damaged)?.tree);
+        }
+        if !parents.contains(&links.tree) {
+            self.compare_trees(&parents, links.tree, 0, slice)?;
+        }
+        self.whole(commit.into(), slice)?;
+        Ok(links)
+    }
+
+    fn compare_trees(&self, olds: &[TreeId], new: TreeId, depth: usize, slice: &mut Slice) -> Result<(), StoreError> {
+        if slice.find(&new.into()).is_some() {
+            return Ok(());
+        }
+        let damaged = |detail| StoreError::damaged(format!("tree {new}"), detail);
+        if depth > MAX_DEPTH {
+            return Err(damaged("folders lie too deep in each other"));
+        }
+        let mut content = Vec::new();
+        self.objects.tree(new, &mut content)?;
+        let mut old_contents = Vec::with_capacity(olds.len());
+        for &old in olds {
+            let mut content = Vec::new();
+            self.objects.tree(old, &mut content)?;
+            old_contents.push(content);
+        }
+        let mut cursors: Vec<&[u8]> = old_contents.iter().map(Vec::as_slice).collect();
+        let mut rest = &content[..];
+        let mut below = Vec::new();
+        while !rest.is_empty() {
+            let (entry, len) = first_entry(rest).ok_or_else(|| damaged("its entries cannot be read"))?;
+            rest = &rest[len..];
+            below.clear();
+            let mut had = false;
+            for cursor in &mut cursors {
+                while let Some((old, len)) = first_entry(cursor) {
+                    let order = super::tree::name_order(old.name, old.is_tree(), entry.name, entry.is_tree());
+                    if order.is_gt() {
+                        break;
+                    }
+                    *cursor = &cursor[len..];
+                    if order.is_eq() {
+                        had |= old.id == entry.id;
+                        below.push(old.id.as_tree());
+                        break;
+                    }
+                }
+            }
+            if had || entry.mode == SUBMODULE {
+                continue;
+            }
+            if entry.is_tree() {
+                self.compare_trees(&below, entry.id.as_tree(), depth + 1, slice)?;
+            } else {
+                self.whole(entry.id, slice)?;
+            }
+        }
+        let id = ObjectId::from(new);
+        if let (Some(&old), Some(old_content)) = (olds.first(), old_contents.first())
+            && old != TreeId::EMPTY
+        {
+            let base = slice.find(&old.into()).map_or(Base::Had(old.into()), Base::Item);
+            let chain = slice.chain(base);
+            let delta = delta::trees(old_content, &content);
+            if chain <= MAX_CHAIN && delta.len() + 24 < content.len() {
+                let bytes = 40 + delta.len() as u64;
+                slice.push(Item { id, base, source: Source::Made(delta), chain }, bytes);
+                return Ok(());
+            }
+        }
+        let bytes = 40 + content.len() as u64 + content.len() as u64 / 4096;
+        slice.push(Item { id, base: Base::Whole(ObjectKind::Tree), source: Source::Made(content), chain: 0 }, bytes);
+        Ok(())
+    }
+
+    /// Writes a bundle; answers with the bytes of its pack.
+    fn write(&self, header: &BundleHeader, items: &[Item], out: &mut dyn Write) -> Result<u64, StoreError> {
+        let failed = || StoreError::io("write", Path::new("the bundle"));
+        let mut text = format!("{SIGNATURE}\n");
+        for prerequisite in &header.prerequisites {
+            text.push_str(&format!("-{prerequisite}\n"));
+        }
+        for (name, tip) in &header.refs {
+            text.push_str(&format!("{tip} {name}\n"));
+        }
+        text.push('\n');
+        let mut out = snap::write::FrameEncoder::new(out);
+        out.write_all(text.as_bytes()).map_err(failed())?;
+
+        let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+        let mut written = 0;
+        let mut put = |bytes: &[u8]| -> Result<u64, StoreError> {
+            hasher.update(bytes);
+            written += bytes.len() as u64;
+            out.write_all(bytes).map_err(failed())?;
+            Ok(written)
+        };
+        let count = u32::try_from(items.len()).expect("a bundle has fewer objects");
+        let mut offset = put(&pack_header(count))?;
+        let mut offsets = Vec::with_capacity(items.len());
+        let mut deflater = Deflater::default();
+        let (mut content, mut entry) = (Vec::new(), Vec::new());
+        for item in items {
+            let kind = match item.base {
+                Base::Whole(kind) => EntryKind::Whole(kind),
+                Base::Item(base) => EntryKind::OffsetDelta(offset - offsets[base as usize]),
+                Base::Had(base) => EntryKind::IdDelta(base),
+            };
+            offsets.push(offset);
+            entry.clear();
+            match &item.source {
+                Source::Raw { pack, position } => {
+                    let raw = self.packs.all()[*pack].entry(*position)?;
+                    write_header(&mut entry, kind, raw.header.size);
+                    put(&entry)?;
+                    offset = put(raw.deflated)?;
+                    continue;
+                }
+                Source::Object => {
+                    let Base::Whole(kind) = item.base else { return Err(StoreError::Missing { id: item.id }) };
+                    self.objects.read(kind, &item.id, &mut content)?;
+                    write_header(&mut entry, EntryKind::Whole(kind), content.len() as u64);
+                    if kind == ObjectKind::Blob {
+                        deflater.deflate(&content, &mut entry);
+                    } else {
+                        super::pack::blob::store(&content, &mut entry);
+                    }
+                }
+                Source::Made(content) => {
+                    write_header(&mut entry, kind, content.len() as u64);
+                    super::pack::blob::store(content, &mut entry);
+                }
+            }
+            offset = put(&entry)?;
+        }
+        let checksum = hasher.try_finalize().map_err(|error| failed()(io::Error::other(error)))?;
+        out.write_all(checksum.as_bytes()).map_err(failed())?;
+        out.into_inner().map_err(|error| failed()(error.into_error()))?.flush().map_err(failed())?;
+        Ok(written + 20)
+    }
+}
+
+/// How deep folders may lie in each other.
+const MAX_DEPTH: usize = 2048;
+/// The mode of a submodule: a commit of another repository, which nobody sends.
+const SUBMODULE: u32 = 0o160_000;
+
+/// The longest line of a header, and the most lines.
+const MAX_LINE: u64 = 4096;
+const MAX_LINES: usize = 100_000;
+
+/// A bundle that is being read: its header, and its pack still to come.
+pub struct Bundle<'a> {
+    header: BundleHeader,
+    pack: Box<dyn BufRead + 'a>,
+}
+
+impl<'a> Bundle<'a> {
+    /// Reads the header of a bundle, in a Snappy frame stream or bare as git writes it.
+    pub fn open(from: impl Read + 'a) -> Result<Self, StoreError> {
+        let mut from = BufReader::new(from);
+        let first = from.fill_buf().map_err(unreadable)?.first().copied();
+        let mut from: Box<dyn BufRead + 'a> = match first {
+            Some(0xff) => Box::new(BufReader::with_capacity(64 << 10, snap::read::FrameDecoder::new(from))),
+            _ => Box::new(from),
+        };
+        let damaged = |detail: &str| StoreError::damaged("the bundle", detail);
+        let mut line = Vec::new();
+        let mut next = || -> Result<String, StoreError> {
+            line.clear();
+            (&mut from).take(MAX_LINE).read_until(b'\n', &mut line).map_err(unreadable)?;
+            let Some((b'\n', text)) = line.split_last() else { return Err(damaged("its header is cut off")) };
+            Ok(std::str::from_utf8(text).map_err(|_| damaged("its header is not text"))?.to_owned())
+        };
+        match next() {
+            Ok(first) if first == SIGNATURE => {}
+            Ok(_) | Err(StoreError::Damaged { .. }) => return Err(damaged("it does not begin as a git bundle does")),
+            Err(error) => return Err(error),
+        }
+        let mut header = BundleHeader { prerequisites: Vec::new(), refs: Vec::new() };
+        loop {
+            let line = next()?;
+            if line.is_empty() {
+                break;
+            }
+            if header.prerequisites.len() + header.refs.len() == MAX_LINES {
+                return Err(StoreError::TooLarge { what: "the bundle's header".to_owned(), limit: MAX_LINES as u64 });
+            }
+            let prerequisite = line.strip_prefix('-');
+            let (id, name) =
+                prerequisite.unwrap_or(&line).split_once(' ').unwrap_or((prerequisite.unwrap_or(&line), ""));
+            let id: CommitId = id.parse().map_err(|_| damaged("its header names no commit where it should"))?;
+            match prerequisite {
+                Some(_) => header.prerequisites.push(id),
+                None if name.is_empty() => return Err(damaged("its header has a tip without a name")),
+                None => header.refs.push((name.to_owned(), id)),
+            }
+        }
+        if header.refs.is_empty() {
+            return Err(damaged("it brings no tip"));
+        }
+        Ok(Self { header, pack: from })
+    }
+
+    /// The header.
+    pub const fn header(&self) -> &BundleHeader {
+        &self.header
+    }
+
+    /// The header, and the pack to be read (see [`super::quarantine`]).
+    pub fn into_parts(self) -> (BundleHeader, Box<dyn BufRead + 'a>) {
+        (self.header, self.pack)
+    }
+}
+
+/// A stream that ends early or is no Snappy stream is damaged; anything else is the system's fault.
+pub(crate) fn unreadable(error: io::Error) -> StoreError {
+    let is_snappy = error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<snap::Error>);
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => StoreError::damaged("the bundle", "it is cut off"),
+        io::ErrorKind::InvalidData => StoreError::damaged("the bundle", error),
+        _ if is_snappy => StoreError::damaged("the bundle", error),
+        _ => StoreError::io("read", Path::new("the bundle"))(error),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::change::Edit;
+    use crate::entry::{Entry, Kind};
+    use crate::monitor::Silent;
+    use crate::path::SyncPath;
+    use crate::store::burst::{Burst, NewCommit};
+    use crate::store::consolidate::{gather_loose, gather_packs};
+    use crate::store::pack::PackedBlob;
+    use crate::store::pack::testing::{git, repository};
+    use crate::store::quarantine::{self, Limits};
+    use crate::store::{Signature, StoreError};
+    use proptest::prelude::*;
+    use std::path::PathBuf;
+    use tempfile::TempDir;
+
+    /// A bare repository that bundles are made in and received into.
+    pub(crate) struct Repo {
+        folder: TempDir,
+        pub(crate) packs: PathBuf,
+        pub(crate) objects: Objects,
+        clock: i64,
+    }
+
+    impl Repo {
+        pub(crate) fn new() -> Self {
+            let (folder, packs) = repository();
+            let objects = Objects::open(&folder.path().join("objects")).expect("opened");
+            Self { folder, packs, objects, clock: 1_700_000_000 }
+        }
+
+        pub(crate) fn git(&self, args: &[&str]) -> String {
+            git(self.folder.path(), args).trim_end().to_owned()
+        }
+
+        pub(crate) fn head(&self) -> Option<CommitId> {
+            self.git(&["for-each-ref", "--format=%(objectname)", "refs/heads/main"]).parse().ok()
+        }
+
+        pub(crate) fn set(&self, name: &str, head: CommitId) {
+            self.git(&["update-ref", name, &head.to_string()]);
+        }
+
+        /// One commit for each path and content (or none: the path goes).
+        pub(crate) fn burst(&mut self, edits: &[(String, Option<Vec<u8>>)]) {
+            let head = self.head();
+            let tree = head.map_or(TreeId::EMPTY, |head| self.objects.commit(head).expect("there").tree);
+            let mut burst = Burst::begin(self.objects.clone(), &self.packs, tree, head).expect("begun");
+            let mut deflater = Deflater::default();
+            for (path, content) in edits {
+                self.clock += 1;
+                let blob = content.as_ref().map(|content| PackedBlob::deflate(&mut deflater, content));
+                let entry = blob.as_ref().map(|blob| Entry { kind: Kind::File, id: blob.id() });
+                let who = Signature { name: "laptop".into(), email: "ab@foldersync".into(), time: self.clock };
+                let edit = Edit { path: SyncPath::new(path.as_str()).expect("valid"), entry };
+                let message = format!("edit {path}\n").into_bytes();
+                burst.push(NewCommit { edit, blob, author: who.clone(), committer: who, message }).expect("pushed");
+            }
+            if let Some(done) = burst.finish().expect("finished") {
+                self.set("refs/heads/main", done.head);
+            }
+        }
+
+        /// A commit made with git, of several files, on top of `parents`; answers with it.
+        fn commit_with_git(&mut self, files: &[(String, Option<Vec<u8>>)], parents: &[CommitId]) -> CommitId {
+            self.clock += 1;
+            let mut stream =
+                format!("commit refs/made\ncommitter A <a@b> {} +0000\ndata 2\nx\n", self.clock).into_bytes();
+            for (at, parent) in parents.iter().enumerate() {
+                stream.extend(format!("{} {parent}\n", if at == 0 { "from" } else { "merge" }).bytes());
+            }
+            for (path, content) in files {
+                if let Some(content) = content {
+                    stream.extend(format!("M 100644 inline {path}\ndata {}\n", content.len()).bytes());
+                    stream.extend(content);
+                    stream.push(b'\n');
+                } else {
+                    stream.extend(format!("D {path}\n").bytes());
+                }
+            }
+            let path = self.folder.path().join("stream");
+            std::fs::write(&path, stream).expect("written");
+            let script =
+                "git fast-import --quiet --force < stream && git rev-parse refs/made && git update-ref -d refs/made";
+            let output = std::process::Command::new("sh").args(["-c", script]).current_dir(self.folder.path()).output();
+            let output = output.expect("git runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).trim().parse().expect("a commit")
+        }
+
+        /// The series that brings main to somebody who has `have`.
+        pub(crate) fn send(&self, have: Option<CommitId>, options: BundleOptions) -> Vec<(BundleWritten, Vec<u8>)> {
+            let mut args =
+                vec!["rev-list".to_owned(), "--topo-order".to_owned(), "--reverse".to_owned(), "main".to_owned()];
+            args.extend(have.map(|have| format!("^{have}")));
+            let args: Vec<_> = args.iter().map(String::as_str).collect();
+            let commits: Vec<CommitId> = self.git(&args).lines().map(|line| line.parse().expect("an id")).collect();
+            let packs = Packs::open(&self.packs).expect("opened");
+            let mut writer = BundleWriter::new(&self.objects, &packs, &commits, options);
+            let mut series = Vec::new();
+            loop {
+                let mut bundle = Vec::new();
+                match writer.write_next(&mut bundle).expect("written") {
+                    Some(written) => series.push((written, bundle)),
+                    None => return series,
+                }
+            }
+        }
+
+        pub(crate) fn receive(&self, bundle: &[u8]) -> Result<quarantine::Admitted, StoreError> {
+            let (header, mut pack) = Bundle::open(bundle)?.into_parts();
+            let pack = quarantine::receive(&self.packs, header, &mut pack, &self.objects, &Limits::default())?;
+            pack.verify(&self.objects)?.admit(&self.packs)
+        }
+
+        fn receive_with_git(&self, bundle: &[u8]) {
+            let mut plain = Vec::new();
+            snap::read::FrameDecoder::new(bundle).read_to_end(&mut plain).expect("a Snappy stream");
+            let path = self.folder.path().join("received.bundle");
+            std::fs::write(&path, plain).expect("written");
+            self.git(&["bundle", "verify", "received.bundle"]);
+            self.git(&[
+                "fetch",
+                "-q",
+                "received.bundle",
+                "+refs/heads/main:refs/heads/main",
+                "+refs/foldersync/part/*:refs/foldersync/part/*",
+            ]);
+        }
+
+        pub(crate) fn fsck(&self) {
+            assert_eq!(self.git(&["fsck", "--full", "--strict", "--no-dangling"]), "");
+        }
+    }
+
+    pub(crate) fn files(range: std::ops::Range<u32>, content: &str) -> Vec<(String, Option<Vec<u8>>)> {
+        range.map(|n| (format!("folder-{}/file-{n}", n % 7), Some(format!("{content} {n}\n").into_bytes()))).collect()
+    }
+
+    fn options(limit: u64, thorough: bool) -> BundleOptions {
+        BundleOptions { limit, thorough }
+    }
+
+    #[test]
+    fn a_series_brings_git_and_us_to_the_same_head() {
+        let mut from = Repo::new();
+        from.burst(&files(0..300, "one"));
+        from.burst(&files(100..200, "two"));
+        for thorough in [false, true] {
+            let series = from.send(None, options(20_000, thorough));
+            assert!(series.len() > 3);
+            assert_eq!(series.iter().map(|(written, _)| written.commits).sum::<u64>(), 400);
+            let (with_git, ours) = (Repo::new(), Repo::new());
+            for (written, bundle) in &series {
+                with_git.receive_with_git(bundle);
+                let admitted = ours.receive(bundle).expect("admitted");
+                assert_eq!(admitted.tips, [written.header.refs[0].1]);
+                assert_eq!(admitted.commits.len() as u64, written.commits);
+                ours.set("refs/heads/main", admitted.tips[0]);
+                with_git.fsck();
+                ours.fsck();
+            }
+            assert_eq!((with_git.head(), ours.head()), (from.head(), from.head()));
+            assert!(Packs::open(&ours.packs).expect("opened").all().iter().all(|pack| pack.sequence().is_some()));
+        }
+    }
+
+    #[test]
+    fn one_change_of_a_large_folder_is_a_small_bundle() {
+        let mut from = Repo::new();
+        from.burst(&(0..3000).map(|n| (format!("flat/{n:05}"), Some(vec![b'x'; n % 7]))).collect::<Vec<_>>());
+        let had = from.head();
+        from.burst(&[("flat/01000".to_owned(), Some(b"changed".to_vec()))]);
+        let to = Repo::new();
+        for (_, bundle) in from.send(None, BundleOptions::default()) {
+            to.receive(&bundle).expect("admitted");
+        }
+        // By comparing trees: the new pack has the folder whole.
+        let series = from.send(had, options(1 << 20, true));
+        assert!(series.len() == 1 && series[0].1.len() < 1000, "{} bytes", series[0].1.len());
+        assert_eq!(to.receive(&series[0].1).expect("admitted").tips[0], from.head().expect("a head"));
+        // The last commits of a burst: their trees are deltas already.
+        from.burst(&(0..20).map(|n| (format!("flat/{n:05}"), Some(b"again".to_vec()))).collect::<Vec<_>>());
+        let had: CommitId = from.git(&["rev-parse", "main~3"]).parse().expect("an id");
+        let series = from.send(Some(had), BundleOptions::default());
+        assert!(series.len() == 1 && series[0].1.len() < 3000, "{} bytes", series[0].1.len());
+    }
+
+    #[test]
+    fn the_bundle_of_a_capture_is_no_larger_than_gits() {
+        let mut from = Repo::new();
+        from.burst(&files(0..2000, "some text that is the same in all of them"));
+        let ours = from.send(None, options(1 << 30, false)).remove(0).1.len();
+        from.git(&["bundle", "create", "-q", "git.bundle", "main"]);
+        let gits = std::fs::metadata(from.folder.path().join("git.bundle")).expect("made").len();
+        assert!(ours as u64 <= gits, "{ours} against {gits}");
+    }
+
+    #[test]
+    fn several_heads_are_all_in_the_header() {
+        let mut from = Repo::new();
+        from.burst(&files(0..3, "base"));
+        let base = from.head().expect("a head");
+        let sides: Vec<_> = (0u32..3).map(|n| from.commit_with_git(&files(n..n + 1, "side"), &[base])).collect();
+        let merge = from.commit_with_git(&[], &sides);
+        from.set("refs/heads/main", merge);
+        let packs = Packs::open(&from.packs).expect("opened");
+        let commits = [sides.clone(), vec![merge]].concat();
+        let mut writer = BundleWriter::new(&from.objects, &packs, &commits, options(1200, false));
+        let written = writer.write_next(&mut io::sink()).expect("written").expect("a bundle");
+        let count = usize::try_from(written.commits).expect("few");
+        assert!(count > 1 && count < 4);
+        assert_eq!(written.header.refs.len(), count);
+        assert_eq!(written.header.refs[0], (TIP_REF.to_owned(), commits[count - 1]));
+        assert_eq!(written.header.refs[1].0, "refs/foldersync/part/1");
+        assert_eq!(written.header.prerequisites, [base]);
+    }
+
+    #[test]
+    fn reads_what_git_wrote() {
+        let mut from = Repo::new();
+        from.burst(&files(0..50, "one"));
+        let head = from.head().expect("a head");
+        let head = from.commit_with_git(&files(20..30, "two"), &[head]);
+        from.set("refs/heads/main", head);
+        from.git(&["bundle", "create", "-q", "git.bundle", "main"]);
+        let to = Repo::new();
+        let admitted =
+            to.receive(&std::fs::read(from.folder.path().join("git.bundle")).expect("read")).expect("admitted");
+        assert_eq!((admitted.tips, admitted.commits.len()), (vec![head], 51));
+        to.set("refs/heads/main", head);
+        to.fsck();
+    }
+
+    #[test]
+    fn headers_that_are_none_are_damage() {
+        let open = |bytes: &[u8]| Bundle::open(bytes).map(|bundle| bundle.header().clone());
+        let id = "1".repeat(40);
+        let good = format!("# v2 git bundle\n-{id} why\n{id} refs/heads/main\n\nPACK");
+        assert_eq!(open(good.as_bytes()).expect("a header").refs[0].0, "refs/heads/main");
+        let long = format!("# v2 git bundle\n{id} {}", "x".repeat(100_000));
+        for bad in ["", "\n", "PACK", "# v2 git bundle\n", "# v2 git bundle\n\nPACK", "# v2 git bundle\n-xyz\n", &long]
+        {
+            assert!(matches!(open(bad.as_bytes()), Err(StoreError::Damaged { .. })), "{bad}");
+        }
+        assert!(matches!(open(b"\xff\x06\x00\x00sNaPpYgarbage"), Err(StoreError::Damaged { .. })));
+        let endless = format!("# v2 git bundle\n{}", format!("-{id}\n").repeat(MAX_LINES + 1));
+        assert!(matches!(open(endless.as_bytes()), Err(StoreError::TooLarge { .. })));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Burst(Vec<(String, Option<Vec<u8>>)>),
+        Git(Vec<(String, Option<Vec<u8>>)>),
+        /// A second line of history with these edits, and a merge.
+        Merge(Vec<(String, Option<Vec<u8>>)>, Vec<(String, Option<Vec<u8>>)>),
+        Repack,
+        Gather,
+        Sync {
+            limit: u64,
+            thorough: bool,
+        },
+    }
+
+    fn edits() -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
+        let name = prop::sample::select(vec!["a", "b", "c"]);
+        let path = (prop::collection::vec(name, 1..4), 0..6).prop_map(|(names, n)| format!("{}/f{n}", names.join("/")));
+        let content = prop::option::weighted(0.7, (0u8..6).prop_map(|n| vec![b'0' + n; 20 * usize::from(n)]));
+        prop::collection::vec((path, content), 1..12)
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let sync = (200u64..5000, any::<bool>()).prop_map(|(limit, thorough)| Step::Sync { limit, thorough });
+        let step = prop_oneof![
+            4 => edits().prop_map(Step::Burst),
+            2 => edits().prop_map(Step::Git),
+            2 => (edits(), edits()).prop_map(|(one, two)| Step::Merge(one, two)),
+            1 => Just(Step::Repack),
+            2 => Just(Step::Gather),
+            3 => sync.clone(),
+        ];
+        (prop::collection::vec(step, 1..8), sync).prop_map(|(mut steps, last)| {
+            steps.push(last);
+            steps
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whoever_has_the_prerequisites_gets_everything(steps in steps()) {
+            let (mut from, with_git, ours, third) = (Repo::new(), Repo::new(), Repo::new(), Repo::new());
+            from.burst(&files(0..3, "first"));
+            for step in steps {
+                let head = from.head();
+                match step {
+                    Step::Burst(edits) => from.burst(&edits),
+                    Step::Git(edits) => {
+                        let made = from.commit_with_git(&edits, head.as_slice());
+                        from.set("refs/heads/main", made);
+                    }
+                    Step::Merge(one, two) => {
+                        let side = from.commit_with_git(&one, head.as_slice());
+                        from.burst(&two);
+                        let parents: Vec<_> = from.head().into_iter().chain([side]).collect();
+                        let merge = from.commit_with_git(&one, &parents);
+                        from.set("refs/heads/main", merge);
+                    }
+                    Step::Repack => {
+                        from.git(&["repack", "-q", "-a", "-d"]);
+                    }
+                    Step::Gather => {
+                        for repo in [&from, &ours, &third] {
+                            gather_loose(&repo.packs.join(".."), 1, &Silent).expect("gathered");
+                            gather_packs(&repo.objects, &repo.packs, 2, &Silent).expect("gathered");
+                            repo.fsck();
+                        }
+                    }
+                    Step::Sync { limit, thorough } => {
+                        for (written, bundle) in from.send(with_git.head(), options(limit, thorough)) {
+                            with_git.receive_with_git(&bundle);
+                            let admitted = ours.receive(&bundle).expect("admitted");
+                            prop_assert_eq!(admitted.commits.len() as u64, written.commits);
+                            ours.set("refs/heads/main", admitted.tips[0]);
+                            for (n, tip) in admitted.tips.iter().enumerate().skip(1) {
+                                ours.set(&format!("refs/foldersync/part/{n}"), *tip);
+                            }
+                        }
+                        prop_assert_eq!(with_git.head(), from.head());
+                        prop_assert_eq!(ours.head(), from.head());
+                        with_git.fsck();
+                        ours.fsck();
+                        if ours.head().is_some() {
+                            // What was received is sent on, from packs as they were admitted.
+                            for (_, bundle) in ours.send(third.head(), options(limit * 2, thorough)) {
+                                let admitted = third.receive(&bundle).expect("admitted");
+                                third.set("refs/heads/main", admitted.tips[0]);
+                                for (n, tip) in admitted.tips.iter().enumerate().skip(1) {
+                                    third.set(&format!("refs/foldersync/part/{n}"), *tip);
+                                }
+                            }
+                            prop_assert_eq!(third.head(), from.head());
+                            third.fsck();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

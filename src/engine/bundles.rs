@@ -10,7 +10,8 @@ use crate::engine::history::Point;
 use crate::engine::report::BundleReport;
 use crate::engine::revspec::RevSpec;
 use crate::id::CommitId;
-use crate::store::bundle::{self, Series};
+use crate::store::bundle::{Bundle, BundleOptions, BundleWriter};
+use crate::store::pack::reader::Packs;
 use crate::store::Wait;
 use crate::store::quarantine::Limits;
 
@@ -30,23 +31,23 @@ impl Folder {
         if commits.is_empty() {
             return Err(EngineError::NotFound { what: "there is nothing newer to put into a bundle".to_owned() });
         }
-        let revisions = commits.len() as u64;
-        let mut series = Series::cut(self.store.objects(), &self.store.pack_dir(), commits, u64::MAX)?;
-        let bundle = series.next().expect("a range that is not empty makes a bundle")?;
-        let temp = tempfile::NamedTempFile::new_in(file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
-            .map_err(EngineError::io("create", file))?;
+        let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let temp = tempfile::NamedTempFile::new_in(folder).map_err(EngineError::io("create", file))?;
         let mut out = BufWriter::new(temp);
-        bundle.write_to(&mut out)?;
+        let (objects, packs) = (self.store.objects(), Packs::open(&self.store.pack_dir())?);
+        let options = BundleOptions { limit: u64::MAX, ..BundleOptions::default() };
+        let written = BundleWriter::new(&objects, &packs, &commits, options).write_next(&mut out)?;
+        let bundle = written.expect("a range that is not empty makes a bundle");
         let temp = out.into_inner().map_err(|error| EngineError::io("write", file)(error.into_error()))?;
         temp.as_file().sync_all().map_err(EngineError::io("sync", file))?;
         let bytes = temp.as_file().metadata().map_err(EngineError::io("read", file))?.len();
         temp.persist(file).map_err(|error| EngineError::io("write", file)(error.error))?;
         Ok(BundleReport {
-            tip: bundle.tip(),
-            prerequisites: bundle.prerequisites().to_vec(),
+            tip: bundle.header.tip(),
+            prerequisites: bundle.header.prerequisites,
             missing: Vec::new(),
-            revisions,
-            objects: bundle.objects(),
+            revisions: bundle.commits,
+            objects: bundle.objects,
             bytes,
             applied: 0,
             conflicts: Vec::new(),
@@ -68,45 +69,68 @@ impl Folder {
 
     /// Checks a bundle, every object of it, against what is here; changes nothing.
     pub fn bundle_verify(&self, file: &Path) -> Result<BundleReport, EngineError> {
-        let input = File::open(file).map_err(EngineError::io("open", file))?;
-        let bytes = input.metadata().map_err(EngineError::io("read", file))?.len();
-        let objects = self.store.objects();
-        let checked = bundle::verify(BufReader::new(input), &objects, &self.store, &Limits::default())?;
-        Ok(report(&checked, bytes))
+        let (mut report, _) = self.open_bundle(file)?;
+        if report.missing.is_empty() {
+            let checked = self.check(open(file)?, &self.store.objects(), &FROM_A_PERSON)?;
+            report.revisions = checked.commits().len() as u64;
+            report.objects = checked.objects();
+        }
+        Ok(report)
     }
 
     /// Takes what a bundle brings, as an exchange would.
     pub fn bundle_apply(&self, file: &Path) -> Result<BundleReport, EngineError> {
         let mut work = self.begin("bundle apply", Wait::No)?;
         work.capture(&[])?;
-        let input = File::open(file).map_err(EngineError::io("open", file))?;
-        let bytes = input.metadata().map_err(EngineError::io("read", file))?.len();
-        let admitted = bundle::receive(BufReader::new(input), &work.objects, &self.store, &Limits::default())?;
-        let heads: Vec<CommitId> = work.head.into_iter().chain([admitted.tip]).collect();
+        let (mut report, tip) = self.open_bundle(file)?;
+        let checked = self.check(open(file)?, &work.objects, &FROM_A_PERSON)?;
+        let admitted = checked.admit(&self.store.pack_dir())?;
+        report.revisions = admitted.commits.len() as u64;
+        report.objects = admitted.objects;
+        let heads: Vec<CommitId> = work.head.into_iter().chain([tip]).collect();
         let merged = work.merge(&heads)?;
         let applied = work.applied;
         work.move_refs(Some(merged), applied, Vec::new())?;
         work.settle()?;
         work.gather_if_due()?;
-        let mut report = report(&admitted, bytes);
         report.applied = work.written;
         report.conflicts = std::mem::take(&mut work.conflicts);
         report.left_out = std::mem::take(&mut work.left_out);
         work.finish()?;
         Ok(report)
     }
+
+    /// What a bundle's header says.
+    fn open_bundle(&self, file: &Path) -> Result<(BundleReport, CommitId), EngineError> {
+        let (header, _) = Bundle::open(open(file)?)?.into_parts();
+        let objects = self.store.objects();
+        let missing = header.prerequisites.iter().copied().filter(|id| !objects.exists(&(*id).into())).collect();
+        let tip = header.tip();
+        let report = BundleReport {
+            tip,
+            prerequisites: header.prerequisites,
+            missing,
+            revisions: 0,
+            objects: 0,
+            bytes: std::fs::metadata(file).map_err(EngineError::io("read", file))?.len(),
+            applied: 0,
+            conflicts: Vec::new(),
+            left_out: Vec::new(),
+        };
+        Ok((report, tip))
+    }
 }
 
-fn report(checked: &bundle::Checked, bytes: u64) -> BundleReport {
-    BundleReport {
-        tip: checked.tip,
-        prerequisites: checked.prerequisites.clone(),
-        missing: Vec::new(),
-        revisions: checked.commits,
-        objects: checked.objects,
-        bytes,
-        applied: 0,
-        conflicts: Vec::new(),
-        left_out: Vec::new(),
-    }
+/// A bundle that a person hands over may be a whole history in one.
+const FROM_A_PERSON: Limits = Limits {
+    pack_bytes: 1 << 42,
+    objects: 50_000_000,
+    held_bytes: 64 << 20,
+    blob_bytes: 1 << 42,
+    chain: 512,
+    depth: 1024,
+};
+
+fn open(file: &Path) -> Result<BufReader<File>, EngineError> {
+    Ok(BufReader::new(File::open(file).map_err(EngineError::io("open", file))?))
 }

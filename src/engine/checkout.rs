@@ -22,7 +22,7 @@ use crate::path::SyncPath;
 use crate::store::tree::{self, At};
 use crate::store::{ObjectHasher, ObjectKind, Objects};
 use crate::table::TableEdit;
-use crate::worktree::{Content, OnDisk, Refused, Root, Target};
+use crate::worktree::{ApplyError, Content, OnDisk, Refused, Root, Target};
 
 /// How often a plan is made again because files changed under it, before it is left to the next time.
 const ROUNDS: usize = 20;
@@ -59,7 +59,8 @@ impl Work<'_> {
                 break;
             }
             let targets = self.targets(head, &refused)?;
-            let plan = crate::worktree::plan(&self.root, &self.table, targets)?;
+            let exclude = self.folder.store.exclude_file();
+            let plan = crate::worktree::plan(&self.root, &self.table, Some(&exclude), targets)?;
             note(&mut refused, &plan.refused);
             let mut surprises: Vec<SyncPath> = plan.surprises.clone();
             if surprises.is_empty() {
@@ -171,13 +172,17 @@ impl Work<'_> {
         let cx = self.folder.cx.clone();
         let content = FromStore { objects: Mutex::new(Vec::new()), first: Mutex::new(self.objects.clone()) };
         cx.monitor.begin(Stage::Apply, Some(plan.len() as u64));
-        let applied =
-            crate::worktree::apply(plan, &self.root, &self.folder.store.stage_dir(), &content, cx.threads, &*cx.monitor);
+        let stage = self.folder.store.stage_dir();
+        let done = crate::worktree::apply(plan, &self.root, &stage, &content, cx.threads, &*cx.monitor);
         cx.monitor.end(Stage::Apply);
+        let (applied, error) = match done {
+            Ok(applied) => (applied, None),
+            Err(ApplyError { applied, source }) => (*applied, Some(source)),
+        };
         note(refused, &applied.refused);
         self.written += applied.written + applied.removed;
         self.record(applied.edits);
-        match applied.error {
+        match error {
             Some(error) => {
                 self.save_table()?;
                 Err(error.into())

@@ -22,12 +22,13 @@ use crate::engine::report::{Conflict, ExchangeReport};
 use crate::id::{CommitId, FolderId};
 use crate::monitor::{Monitor, Silent, Stage};
 use crate::protocol::{
-    BundleBegin, Fault, FaultCode, Hello, Locate, Merged, Message, Offer, Party, ProtocolError, Session, Stored, VERSION, WINDOW,
+    BundleBegin, Fault, FaultCode, Hello, Locate, Merged, Message, Offer, Party, PREREQUISITE_LIMIT, ProtocolError, Session, Stored, VERSION, WINDOW,
 };
-use crate::store::bundle::{self, Series};
+use crate::store::bundle::{Bundle, BundleOptions, BundleWriter};
+use crate::store::pack::reader::Packs;
 use crate::store::Wait;
-use crate::store::quarantine::Limits;
-use crate::store::{Expected, Key, RefEdit, RefName};
+use crate::store::quarantine::{self, Limits, VerifiedPack};
+use crate::store::{Expected, Key, Objects, RefEdit, RefName, StoreError};
 use crate::transport::{self, ChildCommand, Connection};
 
 /// Where a peer is.
@@ -92,7 +93,7 @@ impl Folder {
                 let unreachable = |why: &dyn std::fmt::Display| EngineError::Unreachable { peer: peer.name.clone(), why: why.to_string() };
                 let cx = Context { monitor: std::sync::Arc::new(Silent), ..self.cx.clone() };
                 let other = match Folder::open(path, cx) {
-                    Err(error @ EngineError::Store(crate::store::StoreError::Damaged { .. })) => return Err(error),
+                    Err(error @ EngineError::Store(StoreError::Damaged { .. })) => return Err(error),
                     opened => opened.map_err(|error| unreachable(&error))?,
                 };
                 let (here, there) = transport::pipe(&peer.name);
@@ -350,7 +351,7 @@ impl Folder {
                 (sent, _) => sent?,
             };
             let received = received?;
-            talk.answers(sent.bundles)?;
+            talk.answers()?;
             Ok((sent, received))
         })
     }
@@ -367,31 +368,38 @@ impl Folder {
         let objects = self.store.objects();
         let commits = self.graph().range(&[head], peer_has)?;
         let revisions = commits.len() as u64;
-        let series = Series::cut(objects, &self.store.pack_dir(), commits, limit)?;
-        let bundles = u32::try_from(series.len()).ok();
-        link.say(&Message::Offer(Offer { bundles, revisions, bytes: series.bytes_hint(), head: Some(head) }))?;
+        link.say(&Message::Offer(Offer { bundles: None, revisions, bytes: None, head: Some(head) }))?;
         if revisions > 0 {
             monitor.begin(Stage::Send, Some(revisions));
+            let packs = Packs::open(&self.store.pack_dir())?;
+            let mut series = BundleWriter::new(&objects, &packs, &commits, BundleOptions { limit, ..BundleOptions::default() });
+            for number in 1.. {
+                let mut content = tempfile::SpooledTempFile::new(SPOOL);
+                let Some(bundle) = series.write_next(&mut content)? else { break };
+                link.wait_for_window()?;
+                link.say(&Message::BundleBegin(BundleBegin {
+                    number,
+                    prerequisites: bundle.header.prerequisites.iter().copied().take(PREREQUISITE_LIMIT).collect(),
+                    tip: bundle.header.tip(),
+                    revisions: bundle.commits,
+                    bytes_hint: None,
+                }))?;
+                content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
+                let mut buffer = vec![0; DATA];
+                loop {
+                    let read = content.read(&mut buffer).map_err(EngineError::io("read", Path::new("a temporary file")))?;
+                    if read == 0 {
+                        break;
+                    }
+                    link.data(&buffer[..read])?;
+                    monitor.advance(Stage::Send, 0, read as u64);
+                }
+                sent.bytes += link.end_bundle()?;
+                sent.revisions += bundle.commits;
+                monitor.advance(Stage::Send, bundle.commits, 0);
+            }
+            monitor.end(Stage::Send);
         }
-        for (number, bundle) in (1..).zip(series) {
-            let bundle = bundle?;
-            link.wait_for_window()?;
-            link.say(&Message::BundleBegin(BundleBegin {
-                number,
-                prerequisites: bundle.prerequisites().to_vec(),
-                tip: bundle.tip(),
-                revisions: bundle.revisions(),
-                bytes_hint: None,
-            }))?;
-            let mut out = io::BufWriter::with_capacity(DATA, BundleOut { link, monitor });
-            bundle.write_to(&mut out)?;
-            out.flush().map_err(|_| link.lost())?;
-            sent.bytes += link.end_bundle()?;
-            sent.revisions += bundle.revisions();
-            sent.bundles += 1;
-            monitor.advance(Stage::Send, bundle.revisions(), 0);
-        }
-        monitor.end(Stage::Send);
         link.say(&Message::SentAll(Some(head)))?;
         Ok(sent)
     }
@@ -399,24 +407,31 @@ impl Folder {
     /// Checks what arrived, and admits it: what is acknowledged is safe on disk.
     fn admit(&self, link: &Link, peer: &str, arrivals: &mpsc::Receiver<Arrival>, offered: &AtomicU64) -> Result<(), EngineError> {
         let objects = self.store.objects();
+        let mut revisions = 0;
         for mut arrival in arrivals {
-            arrival.content.rewind().map_err(EngineError::io("read", &self.store.private_dir()))?;
-            let admitted = bundle::receive(&mut arrival.content, &objects, &self.store, &Limits::default())?;
-            if admitted.tip != arrival.begin.tip {
-                return Err(EngineError::Store(crate::store::StoreError::Hostile {
-                    what: format!("bundle {}", arrival.begin.number),
-                    detail: "it does not bring the revision that was announced".to_owned(),
-                }));
+            arrival.content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
+            let admitted = self.check(&mut arrival.content, &objects, &Limits::default())?.admit(&self.store.pack_dir())?;
+            let tip = arrival.begin.tip;
+            if admitted.tips.first() != Some(&tip) {
+                let what = format!("bundle {}", arrival.begin.number);
+                let detail = "it does not bring the revision that was announced".to_owned();
+                return Err(StoreError::Hostile { what, detail }.into());
             }
-            let tip = admitted.tip;
             // The last one is merged at once; the others are held against loss until then.
-            if u64::from(arrival.begin.number) < offered.load(Ordering::Relaxed) {
+            revisions += arrival.begin.revisions;
+            if revisions < offered.load(Ordering::Relaxed) {
                 self.store.refs().update(&[RefEdit { name: RefName::incoming(peer)?, expected: Expected::Any, new: Some(tip) }])?;
             }
             self.cx.monitor.advance(Stage::Receive, arrival.begin.revisions, 0);
             link.say(&Message::Stored(Stored { number: arrival.begin.number, tip }))?;
         }
         Ok(())
+    }
+
+    /// Checks a bundle, every object of it, against what is here. Nothing of it is visible before it is admitted.
+    pub(crate) fn check(&self, content: impl Read, objects: &Objects, limits: &Limits) -> Result<VerifiedPack, EngineError> {
+        let (header, mut pack) = Bundle::open(content)?.into_parts();
+        Ok(quarantine::receive(&self.store.private_dir(), header, &mut pack, objects, limits)?.verify(objects)?)
     }
 }
 
@@ -437,7 +452,6 @@ impl Role<'_> {
 
 #[derive(Debug, Clone, Default)]
 struct Transferred {
-    bundles: u32,
     revisions: u64,
     bytes: u64,
     head: Option<CommitId>,
@@ -542,24 +556,6 @@ impl Link {
     }
 }
 
-struct BundleOut<'a> {
-    link: &'a Link,
-    monitor: &'a dyn Monitor,
-}
-
-impl Write for BundleOut<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let bytes = &bytes[..bytes.len().min(DATA)];
-        self.link.data(bytes).map_err(io::Error::other)?;
-        self.monitor.advance(Stage::Send, 0, bytes.len() as u64);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The reading end.
 struct Talk<'a> {
     link: &'a Link,
@@ -658,7 +654,7 @@ impl Talk<'_> {
     }
 
     /// Waits until all bundles that were sent are acknowledged.
-    fn answers(&mut self, _bundles: u32) -> Result<(), EngineError> {
+    fn answers(&mut self) -> Result<(), EngineError> {
         while self.link.session().unanswered(Party::Us) > 0 {
             match self.next()? {
                 Message::Stored(_) => {}
@@ -743,7 +739,7 @@ fn receive(talk: &mut Talk<'_>, arrived: mpsc::SyncSender<Arrival>, offered: &At
     loop {
         match talk.next()? {
             Message::Offer(offer) => {
-                offered.store(offer.bundles.map_or(u64::MAX, u64::from), Ordering::Relaxed);
+                offered.store(offer.revisions, Ordering::Relaxed);
                 if offer.revisions > 0 {
                     talk.monitor.begin(Stage::Receive, Some(offer.revisions));
                 }
@@ -760,7 +756,6 @@ fn receive(talk: &mut Talk<'_>, arrived: mpsc::SyncSender<Arrival>, offered: &At
             }
             Message::BundleEnd(_) => {
                 if let Some(arrival) = open.take() {
-                    received.bundles += 1;
                     received.revisions += arrival.begin.revisions;
                     if arrived.send(arrival).is_err() {
                         // The one who admits has failed, and says why.

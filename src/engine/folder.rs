@@ -228,6 +228,7 @@ impl Work<'_> {
         if !self.table.knows_empty_folders {
             self.learn_empty_folders()?;
         }
+        crate::worktree::settle(&self.root, &self.folder.store.stage_dir(), &self.table)?;
         if self.applied == self.head {
             return Ok(());
         }

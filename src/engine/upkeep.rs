@@ -9,17 +9,27 @@ use crate::entry::Kind;
 use crate::id::{ObjectId, TreeId};
 use crate::monitor::Stage;
 use crate::path::SyncPath;
-use crate::store::consolidate::{self, Measure};
+use crate::store::consolidate;
+use crate::store::pack::reader::{Pack, Packs};
 use crate::store::Wait;
 use crate::store::{ObjectKind, Objects, StoreError, object_id, tree};
 use crate::worktree::Root;
 
+/// So many packs that are too small to stand alone, or loose objects, are gathered without being asked.
+const DUE: usize = 24;
+const LOOSE_DUE: usize = 2000;
+
 impl Work<'_> {
     /// Gathers small packs when they have piled up.
     pub(crate) fn gather_if_due(&mut self) -> Result<(), EngineError> {
-        let store = &self.folder.store;
-        if consolidate::is_due(&store.pack_dir())? {
-            consolidate::gather(&store.pack_dir(), &store.objects(), Measure::Small, &*self.folder.cx.monitor)?;
+        self.gather(LOOSE_DUE, DUE)
+    }
+
+    fn gather(&mut self, loose: usize, packs: usize) -> Result<(), EngineError> {
+        let (store, monitor) = (&self.folder.store, &*self.folder.cx.monitor);
+        let made = consolidate::gather_loose(&store.git_dir().join("objects"), loose, monitor)?.after
+            + consolidate::gather_packs(&self.objects, &store.pack_dir(), packs, monitor)?.after;
+        if made > 0 {
             self.objects = store.objects();
         }
         Ok(())
@@ -27,18 +37,20 @@ impl Work<'_> {
 }
 
 impl Folder {
-    /// Gathers all packs and loose objects into one pack.
+    /// Gathers packs and loose objects into few packs.
     pub fn gc(&self) -> Result<GcReport, EngineError> {
-        let work = self.begin("gc", Wait::No)?;
-        let gathered =
-            consolidate::gather(&self.store.pack_dir(), &self.store.objects(), Measure::Everything, &*self.cx.monitor)?;
+        let mut work = self.begin("gc", Wait::No)?;
+        let (packs_before, bytes_before) = self.packs()?;
+        work.gather(1, 2)?;
         work.finish()?;
-        Ok(GcReport {
-            packs_before: gathered.packs_before,
-            packs_after: gathered.packs_after,
-            bytes_before: gathered.bytes_before,
-            bytes_after: gathered.bytes_after,
-        })
+        let (packs_after, bytes_after) = self.packs()?;
+        Ok(GcReport { packs_before, packs_after, bytes_before, bytes_after })
+    }
+
+    /// How many packs there are, and their bytes.
+    fn packs(&self) -> Result<(u64, u64), EngineError> {
+        let packs = Packs::open(&self.store.pack_dir())?;
+        Ok((packs.all().len() as u64, packs.all().iter().map(Pack::bytes).sum()))
     }
 
     /// Reads every object that the history needs and compares it with its id; with `content`, the files on disk too.

@@ -55,6 +55,13 @@ pub struct BundleHeader {
     pub refs: Vec<(String, CommitId)>,
 }
 
+impl BundleHeader {
+    /// The commit that it brings.
+    pub fn tip(&self) -> CommitId {
+        self.refs.first().expect("neither written nor read without a ref").1
+    }
+}
+
 /// A bundle that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleWritten {

@@ -890,6 +890,11 @@ impl VerifiedPack {
         &self.tips
     }
 
+    /// How many objects it has.
+    pub fn objects(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
     /// How many objects in it nothing in it refers to: none, if the sender is foldersync.
     pub const fn unreferenced(&self) -> u64 {
         self.unreferenced

@@ -102,7 +102,7 @@ impl Work<'_> {
         let options = ScanOptions {
             threads: cx.threads,
             only: paths.to_vec(),
-            exclude: Some(self.folder.store.exclude_file()),
+            exclude: self.folder.store.own_excludes()?,
         };
         cx.monitor.begin(Stage::Scan, Some(self.table.len() as u64));
         let scan = crate::worktree::scan(&self.root, &self.table, &options, &*cx.monitor)?;

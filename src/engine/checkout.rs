@@ -48,6 +48,16 @@ impl Content for FromStore {
     }
 }
 
+/// A commit that touched a path, and the file's time that it tells.
+type Touch = (CommitId, Timestamp);
+
+#[derive(Default)]
+struct Touched {
+    by_path: HashMap<SyncPath, Vec<Touch>>,
+    /// Whether there was a merge: then the order of the touches says nothing.
+    merged: bool,
+}
+
 impl Work<'_> {
     /// Brings the disk to what the folder should hold.
     pub(crate) fn settle(&mut self) -> Result<(), EngineError> {
@@ -59,8 +69,8 @@ impl Work<'_> {
                 break;
             }
             let targets = self.targets(head, &refused)?;
-            let exclude = self.folder.store.exclude_file();
-            let plan = crate::worktree::plan(&self.root, &self.table, Some(&exclude), targets)?;
+            let exclude = self.folder.store.own_excludes()?;
+            let plan = crate::worktree::plan(&self.root, &self.table, &exclude, targets)?;
             note(&mut refused, &plan.refused);
             let mut surprises: Vec<SyncPath> = plan.surprises.clone();
             if surprises.is_empty() {
@@ -115,56 +125,86 @@ impl Work<'_> {
 
     /// The time of each file that the commits between what was last applied and `head` brought, as their messages
     /// tell it: the time of the commit that brought what `head` holds; of several such the latest, of none (merged
-    /// text) the latest of all that touched the path.
+    /// text) the latest of all that touched the path. Where there was a merge, the commits of both its sides count, so
+    /// that both come to the same time.
     fn times(&self, head: CommitId, changes: &[Change]) -> Result<HashMap<SyncPath, (Entry, Timestamp)>, EngineError> {
-        let mut touches: HashMap<SyncPath, Vec<(CommitId, Timestamp)>> = HashMap::new();
-        let mut linear = true;
-        let hidden: Vec<_> = self.applied.into_iter().collect();
-        for id in self.graph.range(&[head], &hidden)? {
-            let commit = self.objects.commit(id)?;
-            if commit.parents.len() > 1 {
-                linear = false;
-                continue;
-            }
-            let message = commit.message();
-            let touch = (id, message.mtime.unwrap_or(Timestamp::new(commit.author.time, 0)));
-            if let Some(path) = message.path() {
-                touches.entry(path).or_default().push(touch);
-            } else {
-                // A person's own commit: only its trees tell what it touched.
-                let before = commit.parents.first().map(|&parent| self.tree_of(Some(parent))).transpose()?;
-                tree::diff(&self.objects, before, Some(commit.tree), &mut |change| {
-                    touches.entry(change.path).or_default().push(touch);
-                    Ok(())
-                })?;
-            }
-        }
         let wanted: HashMap<&SyncPath, Option<Entry>> = changes.iter().map(|change| (&change.path, change.new)).collect();
-        let mut times = HashMap::with_capacity(touches.len());
-        for (path, touches) in touches {
-            let entry = match wanted.get(&path) {
+        let hidden: Vec<_> = self.applied.into_iter().collect();
+        let touched = self.touches(self.graph.range(&[head], &hidden)?)?;
+        let mut times = HashMap::with_capacity(touched.by_path.len());
+        for (path, touches) in &touched.by_path {
+            let entry = match wanted.get(path) {
                 Some(entry) => *entry,
                 None => self.table.get(path.as_bytes()).map(|row| row.entry),
             };
             let Some(entry) = entry.filter(|entry| entry.kind != Kind::EmptyFolder) else { continue };
             let time = match &touches[..] {
-                [.., (_, last)] if wanted.contains_key(&path) && (linear || touches.len() == 1) => Some(*last),
-                _ => {
-                    let mut exact = None;
-                    for &(commit, time) in &touches {
-                        if tree::lookup(&self.objects, self.tree_of(Some(commit))?, &path)? == At::Leaf(entry) {
-                            exact = exact.max(Some(time));
-                        }
-                    }
-                    let any = || wanted.contains_key(&path).then(|| touches.iter().map(|&(_, time)| time).max()).flatten();
-                    exact.or_else(any)
-                }
+                [.., (_, last)] if wanted.contains_key(path) && (!touched.merged || touches.len() == 1) => Some(*last),
+                _ => self.brought(path, entry, touches)?,
             };
             if let Some(time) = time {
-                times.insert(path, (entry, time));
+                times.insert(path.clone(), (entry, time));
+            }
+        }
+        // What nobody brought to its path: merged text, or an edit that met a rename at the new name.
+        for (&path, entry) in &wanted {
+            let Some(entry) = entry.filter(|entry| entry.kind != Kind::EmptyFolder) else { continue };
+            let touches = touched.by_path.get(path).map_or(&[][..], |touches| &touches[..]);
+            if !touched.merged || self.brought(path, entry, touches)?.is_some() {
+                continue;
+            }
+            let mut elsewhere = None;
+            for (other, touches) in &touched.by_path {
+                elsewhere = elsewhere.max(self.brought(other, entry, touches)?);
+            }
+            if let Some(time) = elsewhere.or_else(|| touches.iter().map(|&(_, time)| time).max()) {
+                times.insert(path.clone(), (entry, time));
             }
         }
         Ok(times)
+    }
+
+    /// The latest of the times of those commits that brought just this entry to `path`.
+    fn brought(&self, path: &SyncPath, entry: Entry, touches: &[Touch]) -> Result<Option<Timestamp>, EngineError> {
+        let mut latest = None;
+        for &(commit, time) in touches {
+            if let At::Leaf(there) = tree::lookup(&self.objects, self.tree_of(Some(commit))?, path)?
+                && there.id == entry.id
+            {
+                latest = latest.max(Some(time));
+            }
+        }
+        Ok(latest)
+    }
+
+    /// Which paths these commits, and the two sides of each merge among them, touched, and the times of the files.
+    fn touches(&self, commits: Vec<CommitId>) -> Result<Touched, EngineError> {
+        let mut touched = Touched::default();
+        let mut known: HashSet<CommitId> = commits.iter().copied().collect();
+        let mut pending = commits;
+        pending.reverse();
+        while let Some(id) = pending.pop() {
+            let commit = self.objects.commit(id)?;
+            if commit.parents.len() > 1 {
+                touched.merged = true;
+                let sides = self.graph.unshared(&commit.parents)?;
+                pending.extend(sides.into_iter().map(|(side, _)| side).filter(|side| known.insert(*side)));
+                continue;
+            }
+            let message = commit.message();
+            let touch = (id, message.mtime.unwrap_or(Timestamp::new(commit.author.time, 0)));
+            if let Some(path) = message.path() {
+                touched.by_path.entry(path).or_default().push(touch);
+            } else {
+                // A person's own commit: only its trees tell what it touched.
+                let before = commit.parents.first().map(|&parent| self.tree_of(Some(parent))).transpose()?;
+                tree::diff(&self.objects, before, Some(commit.tree), &mut |change| {
+                    touched.by_path.entry(change.path).or_default().push(touch);
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(touched)
     }
 
     /// Carries out a plan; answers with the paths that changed meanwhile.

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use crate::engine::error::{EngineError, Failure};
 use crate::engine::folder::{Context, Folder, InitOptions, Work};
@@ -29,7 +29,7 @@ use crate::store::pack::reader::Packs;
 use crate::store::Wait;
 use crate::store::quarantine::{self, Limits, VerifiedPack};
 use crate::store::{Expected, Key, Objects, RefEdit, RefName, StoreError};
-use crate::transport::{self, ChildCommand, Connection};
+use crate::transport::{self, ChildCommand, Connection, Control};
 
 /// Where a peer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Folder {
         match &peer.address {
             Address::Path(path) => {
                 let unreachable = |why: &dyn std::fmt::Display| EngineError::Unreachable { peer: peer.name.clone(), why: why.to_string() };
-                let cx = Context { monitor: std::sync::Arc::new(Silent), ..self.cx.clone() };
+                let cx = Context { monitor: Arc::new(Silent), ..self.cx.clone() };
                 let other = match Folder::open(path, cx) {
                     Err(error @ EngineError::Store(StoreError::Damaged { .. })) => return Err(error),
                     opened => opened.map_err(|error| unreachable(&error))?,
@@ -154,7 +154,7 @@ impl Folder {
     fn side(&self, connection: Connection, role: &Role<'_>, options: &ServeOptions) -> Result<ExchangeReport, EngineError> {
         let about = connection.about.clone();
         let (mut reader, mut writer, control) = connection.split();
-        let link = Link::new();
+        let link = Link::new(Arc::clone(&control));
         let report = std::thread::scope(|scope| {
             let link = &link;
             let writing = scope.spawn(move || {
@@ -322,6 +322,7 @@ impl Folder {
         let offered = AtomicU64::new(0);
         std::thread::scope(|scope| {
             let sending = scope.spawn(move || {
+                let _guard = BreaksOff(link);
                 let sent = self.send(link, head, peer_has, limit);
                 if let Err(error) = &sent {
                     link.give_up(error);
@@ -331,6 +332,7 @@ impl Folder {
             let (arrived, arrivals) = mpsc::sync_channel::<Arrival>(1);
             let offered = &offered;
             let admitting = scope.spawn(move || {
+                let _guard = BreaksOff(link);
                 let admitted = self.admit(link, peer, &arrivals, offered);
                 if let Err(error) = &admitted {
                     link.give_up(error);
@@ -472,12 +474,13 @@ struct Link {
     answered: Condvar,
     /// Nothing more will be answered.
     over: AtomicBool,
+    control: Arc<dyn Control>,
     outbox: Outbox,
 }
 
 impl Link {
-    fn new() -> Self {
-        let link = Self { session: Mutex::new(Session::accept()), answered: Condvar::new(), over: AtomicBool::new(false), outbox: Outbox::default() };
+    fn new(control: Arc<dyn Control>) -> Self {
+        let link = Self { control, session: Mutex::new(Session::accept()), answered: Condvar::new(), over: AtomicBool::new(false), outbox: Outbox::default() };
         link.outbox.push(link.session().take_output());
         link
     }
@@ -553,6 +556,19 @@ impl Link {
             drop(self.say(&Message::Fault(fault)));
         }
         self.abandon();
+    }
+}
+
+/// A thread that dies of a fault in the program takes the connection with it, so that nobody waits for ever.
+struct BreaksOff<'a>(&'a Link);
+
+impl Drop for BreaksOff<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abandon();
+            self.0.outbox.break_off();
+            self.0.control.abort();
+        }
     }
 }
 

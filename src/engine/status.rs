@@ -17,7 +17,7 @@ impl Folder {
         let table = self.store.load_table()?.table;
         let head = self.head()?;
         let applied = self.store.refs().read(&RefName::APPLIED)?;
-        let options = ScanOptions { threads: self.cx.threads, only: Vec::new(), exclude: Some(self.store.exclude_file()) };
+        let options = ScanOptions { threads: self.cx.threads, only: Vec::new(), exclude: self.store.own_excludes()? };
         let scan = crate::worktree::scan(&root, &table, &options, &*self.cx.monitor)?;
         let tree = match applied {
             Some(applied) => objects.commit(applied)?.tree,

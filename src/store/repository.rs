@@ -296,10 +296,7 @@ impl Store {
     /// only if that is a change.
     pub fn set_managed_excludes(&self, patterns: &[Vec<u8>]) -> Result<(), StoreError> {
         let path = self.exclude_file();
-        let before = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            bytes => bytes.map_err(StoreError::io("read", &path))?,
-        };
+        let before = self.excludes()?;
         let after = with_managed_block(&before, patterns);
         if after == before {
             return Ok(());
@@ -308,6 +305,21 @@ impl Store {
             durable::create_dirs(info)?;
         }
         durable::write_file_by_way_of(&self.private_dir(), &path, &after)
+    }
+}
+
+impl Store {
+    fn excludes(&self) -> Result<Vec<u8>, StoreError> {
+        let path = self.exclude_file();
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            bytes => bytes.map_err(StoreError::io("read", &path)),
+        }
+    }
+
+    /// The rules that a person wrote into `info/exclude`: all but the block that foldersync keeps there for git.
+    pub fn own_excludes(&self) -> Result<Vec<u8>, StoreError> {
+        Ok(with_managed_block(&self.excludes()?, &[]))
     }
 }
 

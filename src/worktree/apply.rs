@@ -992,7 +992,7 @@ mod tests {
 
         fn plan(&mut self, targets: &[(&str, Option<&str>)]) -> ApplyPlan {
             let targets = self.targets(targets);
-            plan(&Root::open(&self.root()).unwrap(), &self.table, None, targets).unwrap()
+            plan(&Root::open(&self.root()).unwrap(), &self.table, b"", targets).unwrap()
         }
 
         fn apply_with(&mut self, plan: ApplyPlan, hook: Hook<'_>) -> Result<Applied, ApplyError> {
@@ -1128,7 +1128,7 @@ mod tests {
             target.mtime = Some(mtime);
         }
         let root = Root::open(&setup.root()).unwrap();
-        let planned = plan(&root, &setup.table, None, targets.clone()).unwrap();
+        let planned = plan(&root, &setup.table, b"", targets.clone()).unwrap();
         assert_eq!(planned.len(), 5);
         let applied = setup.apply_with(planned, &|_, _| {}).unwrap();
         setup.table.edit(applied.edits);
@@ -1140,7 +1140,7 @@ mod tests {
         for target in &mut targets {
             target.old = target.new;
         }
-        assert!(plan(&root, &setup.table, None, targets).unwrap().is_empty(), "nothing is left to do");
+        assert!(plan(&root, &setup.table, b"", targets).unwrap().is_empty(), "nothing is left to do");
     }
 
     #[test]
@@ -1299,7 +1299,7 @@ mod tests {
         let new = setup.entry("x");
         let path = SyncPath::new(b"d/caf\xe9 \n").unwrap();
         let target = Target { path: path.clone(), old: None, new: Some(new), mtime: None };
-        let plan = plan(&Root::open(&setup.root()).unwrap(), &setup.table, None, vec![target]).unwrap();
+        let plan = plan(&Root::open(&setup.root()).unwrap(), &setup.table, b"", vec![target]).unwrap();
         let applied = setup.apply_with(plan, &|_, _| {}).unwrap();
         setup.table.edit(applied.edits);
         assert_eq!(setup.table.path(0), path.as_bytes());

@@ -57,15 +57,9 @@ pub(super) fn is_ignored_below(rules: &Above, within: &[u8], path: &[u8], folder
         || is_ignored(rules, path, folder)
 }
 
-/// The rules of the exclude file, which stand above all others.
-pub(super) fn exclude(file: Option<&Path>) -> Result<Above, WorktreeError> {
-    let Some(path) = file else { return Ok(None) };
-    let mut text = Vec::new();
-    match File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text)) {
-        Ok(_) => Ok(with(&text, b"", &None)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(WorktreeError::of("read", path, error)),
-    }
+/// The rules that stand above all others (git's `info/exclude`), given as the text of such a file.
+pub(super) fn exclude(text: &[u8]) -> Above {
+    with(text, b"", &None)
 }
 
 /// The rules that hold in `folder`, whose own file is read: `above`, if there is none (a symlink is none, as in git).

@@ -147,7 +147,7 @@ pub(super) enum Action {
 pub fn plan(
     root: &Root,
     table: &DiskTable,
-    exclude: Option<&Path>,
+    exclude: &[u8],
     mut targets: Vec<Target>,
 ) -> Result<ApplyPlan, WorktreeError> {
     targets.sort_by(|a, b| a.path.cmp(&b.path));
@@ -155,7 +155,7 @@ pub fn plan(
         root,
         table,
         folders: Folders::new(root),
-        left_out: LeavesOut { root, exclude: ignore::exclude(exclude)?, rules: HashMap::new(), nested: HashMap::new() },
+        left_out: LeavesOut { root, exclude: ignore::exclude(exclude), rules: HashMap::new(), nested: HashMap::new() },
         steps: Vec::with_capacity(targets.len()),
         removed: BTreeSet::new(),
         made: BTreeMap::new(),

@@ -38,8 +38,8 @@ pub struct ScanOptions {
     pub threads: usize,
     /// The files and folders to look at, with all that is below them; everything, if there are none.
     pub only: Vec<SyncPath>,
-    /// A file of ignore rules that stand above all `.gitignore`s (git's `info/exclude`); it need not exist.
-    pub exclude: Option<PathBuf>,
+    /// The text of a list of ignore rules that stand above all `.gitignore`s (git's `info/exclude`).
+    pub exclude: Vec<u8>,
 }
 
 /// What a scan found.
@@ -162,7 +162,7 @@ pub fn scan(
     options: &ScanOptions,
     monitor: &dyn Monitor,
 ) -> Result<Scan, WorktreeError> {
-    let rules = ignore::exclude(options.exclude.as_deref())?;
+    let rules = ignore::exclude(&options.exclude);
     let total = options.only.is_empty().then(|| u64::try_from(table.len()).unwrap_or_default());
     monitor.begin(Stage::Scan, total.filter(|&rows| rows > 0));
     let scanner = Scanner { root, table, monitor };
@@ -982,12 +982,10 @@ pub(super) mod tests {
     fn the_exclude_file_stands_above_all_rules() {
         let dir = tree(&["a.x", "b.x", "d/c.x"]);
         fs::write(dir.path().join("d/.gitignore"), "!c.x").unwrap();
-        let exclude = tempfile::NamedTempFile::new().unwrap();
-        fs::write(exclude.path(), "*.x\n").unwrap();
-        let options = ScanOptions { exclude: Some(exclude.path().to_owned()), ..options() };
+        let options = ScanOptions { exclude: b"*.x\n".to_vec(), ..options() };
         let found = scan(&Root::open(dir.path()).unwrap(), &DiskTable::default(), &options, &Silent).unwrap();
         assert_eq!(told(&found), ["+d/.gitignore", "+d/c.x"]);
-        let options = ScanOptions { exclude: Some(dir.path().join("none")), ..options };
+        let options = ScanOptions { exclude: Vec::new(), ..options };
         let found = scan(&Root::open(dir.path()).unwrap(), &DiskTable::default(), &options, &Silent).unwrap();
         assert_eq!(found.found.len(), 4);
     }

@@ -5,6 +5,7 @@ pub mod burst;
 pub mod commit;
 pub mod consolidate;
 pub mod error;
+mod frames;
 pub mod objects;
 pub mod pack;
 pub mod quarantine;

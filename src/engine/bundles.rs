@@ -10,22 +10,30 @@ use crate::engine::history::Point;
 use crate::engine::report::BundleReport;
 use crate::engine::revspec::RevSpec;
 use crate::id::CommitId;
+use crate::store::Wait;
 use crate::store::bundle::{Bundle, BundleOptions, BundleWriter};
 use crate::store::pack::reader::Packs;
-use crate::store::Wait;
 use crate::store::quarantine::Limits;
 
 impl Folder {
     /// Writes a bundle of all revisions, or of those since one, or of those that a peer is not known to have.
-    pub fn bundle_create(&self, file: &Path, since: Option<&RevSpec>, to_peer: Option<&str>) -> Result<BundleReport, EngineError> {
-        let head = self.head()?.ok_or_else(|| EngineError::NotFound { what: "the folder has no revision yet".to_owned() })?;
+    pub fn bundle_create(
+        &self,
+        file: &Path,
+        since: Option<&RevSpec>,
+        to_peer: Option<&str>,
+    ) -> Result<BundleReport, EngineError> {
+        let head =
+            self.head()?.ok_or_else(|| EngineError::NotFound { what: "the folder has no revision yet".to_owned() })?;
         let mut hidden: Vec<CommitId> = Vec::new();
         if let Some(since) = since {
             hidden.push(self.commit_at(since)?);
         }
         if let Some(peer) = to_peer {
             let known = self.last_known(peer)?;
-            hidden.push(known.ok_or_else(|| EngineError::NotFound { what: format!("nothing is known of what `{peer}` has; leave `--to` out") })?);
+            hidden.push(known.ok_or_else(|| EngineError::NotFound {
+                what: format!("nothing is known of what `{peer}` has; leave `--to` out"),
+            })?);
         }
         let commits = self.graph().range(&[head], &hidden)?;
         if commits.is_empty() {
@@ -62,7 +70,9 @@ impl Folder {
             Point::Commit(commit) => Ok(commit),
             Point::Time(time) => {
                 let newest = self.ask(|history| history.newest_at(time))?;
-                newest.ok_or_else(|| EngineError::NotFound { what: "the folder had no revision yet then; leave `--since` out".to_owned() })
+                newest.ok_or_else(|| EngineError::NotFound {
+                    what: "the folder had no revision yet then; leave `--since` out".to_owned(),
+                })
             }
         }
     }

@@ -21,13 +21,13 @@ use crate::id::{CommitId, ObjectId};
 use crate::message::Message;
 use crate::monitor::Stage;
 use crate::path::SyncPath;
-use crate::store::burst::{Burst, NewCommit};
 use crate::store::Wait;
+use crate::store::burst::{Burst, NewCommit};
 use crate::store::pack::{Deflater, PackedBlob};
 use crate::store::tree::{self, At};
 use crate::store::{ObjectKind, object_id};
 use crate::table::TableEdit;
-use crate::worktree::{OpenLeaf, Root, Scan, ScanOptions, WorktreeError, Why};
+use crate::worktree::{OpenLeaf, Root, Scan, ScanOptions, Why, WorktreeError};
 
 /// Contents up to this many bytes are read whole by a worker; larger ones are streamed, one at a time.
 const IN_MEMORY: u64 = 4 << 20;
@@ -36,9 +36,6 @@ const AHEAD: usize = 12;
 /// How often a file that changes while it is read is tried again, and how long is waited in between.
 const RETRIES: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
-/// A file that was written so shortly before it was read may be written again in the same tick of the file system's
-/// clock, unnoticed: its fingerprint is not recorded, so that it is read again.
-const TICK_NANOS: i128 = 20_000_000;
 
 impl Folder {
     /// Captures what changed: everything, or just these paths and what lies below them.
@@ -64,6 +61,8 @@ pub(crate) struct Candidate {
 /// What reading a candidate gave.
 struct Reading {
     entry: Entry,
+    /// What to record: nothing that ever matches, if the file was written a moment ago and may be written again in
+    /// the same tick of the file system's clock.
     fingerprint: Fingerprint,
     mtime: Timestamp,
     size: u64,
@@ -99,11 +98,8 @@ impl Work<'_> {
     /// Looks at the disk.
     pub(crate) fn scan(&self, paths: &[SyncPath]) -> Result<Scan, EngineError> {
         let cx = &self.folder.cx;
-        let options = ScanOptions {
-            threads: cx.threads,
-            only: paths.to_vec(),
-            exclude: self.folder.store.own_excludes()?,
-        };
+        let options =
+            ScanOptions { threads: cx.threads, only: paths.to_vec(), exclude: self.folder.store.own_excludes()? };
         cx.monitor.begin(Stage::Scan, Some(self.table.len() as u64));
         let scan = crate::worktree::scan(&self.root, &self.table, &options, &*cx.monitor)?;
         cx.monitor.end(Stage::Scan);
@@ -133,7 +129,11 @@ impl Work<'_> {
     }
 
     /// Reads candidates and commits what differs from the last applied state.
-    pub(crate) fn commit_candidates(&mut self, candidates: Vec<Candidate>, report: &mut CaptureReport) -> Result<(), EngineError> {
+    pub(crate) fn commit_candidates(
+        &mut self,
+        candidates: Vec<Candidate>,
+        report: &mut CaptureReport,
+    ) -> Result<(), EngineError> {
         if candidates.is_empty() {
             return Ok(());
         }
@@ -142,7 +142,8 @@ impl Work<'_> {
             Kind::EmptyFolder => Entry::EMPTY_FOLDER,
             kind => Entry { kind, id: ObjectId::from_bytes([0; 20]) },
         };
-        let bases: HashMap<SyncPath, Option<Entry>> = candidates.iter().map(|candidate| (candidate.path.clone(), candidate.base)).collect();
+        let bases: HashMap<SyncPath, Option<Entry>> =
+            candidates.iter().map(|candidate| (candidate.path.clone(), candidate.base)).collect();
         let mut edits: Vec<TableEdit> = Vec::new();
         let mut changes = Vec::new();
         for candidate in candidates {
@@ -162,7 +163,8 @@ impl Work<'_> {
         cx.monitor.begin(Stage::Capture, Some(changes.len() as u64));
         let now = self.now();
         let parent = self.applied;
-        let mut burst = Burst::begin(self.objects.clone(), &self.folder.store.pack_dir(), self.tree_of(parent)?, parent)?;
+        let mut burst =
+            Burst::begin(self.objects.clone(), &self.folder.store.pack_dir(), self.tree_of(parent)?, parent)?;
         let known = |path: &SyncPath| bases.get(path).copied().flatten();
         let root = &self.root;
         let committer = self.folder.signature(now.secs);
@@ -184,7 +186,10 @@ impl Work<'_> {
                         mtime = Some(reading.mtime);
                         report.bytes += reading.size;
                         cx.monitor.advance(Stage::Capture, 0, reading.size);
-                        edits.push(TableEdit { path: change.path.clone(), row: Some((reading.entry, settled(&reading, now))) });
+                        edits.push(TableEdit {
+                            path: change.path.clone(),
+                            row: Some((reading.entry, reading.fingerprint)),
+                        });
                     }
                     Err(why) => {
                         left_out.push(LeftOut { path: change.path.to_string(), why });
@@ -196,7 +201,8 @@ impl Work<'_> {
                     mtime = Some(reading.mtime);
                     report.bytes += reading.size;
                     cx.monitor.advance(Stage::Capture, 0, reading.size);
-                    edits.push(TableEdit { path: change.path.clone(), row: Some((reading.entry, settled(&reading, now))) });
+                    edits
+                        .push(TableEdit { path: change.path.clone(), row: Some((reading.entry, reading.fingerprint)) });
                     blob = reading.blob;
                 }
                 None => {} // A deletion.
@@ -208,14 +214,17 @@ impl Work<'_> {
             let mut message = Message::about(change.verb(), &change.path);
             message.mtime = mtime;
             match change.new {
-                Some(entry) if change.old.is_none() => message.renamed_from = leaving.take(&change.path, entry, edits.last()),
+                Some(entry) if change.old.is_none() => {
+                    message.renamed_from = leaving.take(&change.path, entry, edits.last())
+                }
                 None => message.renamed_to = leaving.went_to(&change.path),
                 _ => {}
             }
             if message.renamed_from.is_some() {
                 blob = None; // What leaves has brought the content.
             }
-            let author = crate::store::Signature { time: mtime.map_or(now.secs, |mtime| mtime.secs), ..committer.clone() };
+            let author =
+                crate::store::Signature { time: mtime.map_or(now.secs, |mtime| mtime.secs), ..committer.clone() };
             let pushed = burst.push(NewCommit {
                 edit: Edit { path: change.path.clone(), entry: change.new },
                 blob,
@@ -269,12 +278,6 @@ fn exclude_pattern(path: &[u8]) -> Vec<u8> {
     pattern
 }
 
-/// The fingerprint to record for a file, or none that ever matches if it was written a moment ago.
-fn settled(reading: &Reading, now: Timestamp) -> Fingerprint {
-    let nanos = |time: Timestamp| i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
-    if (nanos(now) - nanos(reading.mtime)).abs() < TICK_NANOS { Fingerprint::default() } else { reading.fingerprint }
-}
-
 /// Files that leave, by content, so that additions can be told to be renames.
 struct Leaving {
     by_content: HashMap<ObjectId, Vec<(SyncPath, Fingerprint)>>,
@@ -316,7 +319,8 @@ impl Leaving {
 
 /// Git's empty blob, which says nothing of where a file came from.
 const EMPTY_BLOB: ObjectId = ObjectId::from_bytes([
-    0xe6, 0x9d, 0xe2, 0x9b, 0xb2, 0xd1, 0xd6, 0x43, 0x4b, 0x8b, 0x29, 0xae, 0x77, 0x5a, 0xd8, 0xc2, 0xe4, 0x8c, 0x53, 0x91,
+    0xe6, 0x9d, 0xe2, 0x9b, 0xb2, 0xd1, 0xd6, 0x43, 0x4b, 0x8b, 0x29, 0xae, 0x77, 0x5a, 0xd8, 0xc2, 0xe4, 0x8c, 0x53,
+    0x91,
 ]);
 
 /// Reads what arrives on several threads and hands everything on in the order of `changes`. Each thread takes every
@@ -410,11 +414,21 @@ fn read<'root>(
     let blob = if unchanged.is_none() { Some(PackedBlob::deflate(deflater, &content)) } else { None };
     let id = blob.as_ref().map(PackedBlob::id).or(unchanged).expect("it is either unchanged or packed");
     let entry = Entry { kind: leaf.kind, id };
-    Ok(Some(Outcome::Read(Box::new(Reading { entry, fingerprint: leaf.fingerprint, mtime: leaf.mtime, size: leaf.size, blob }))))
+    let fingerprint = trusted(&leaf);
+    Ok(Some(Outcome::Read(Box::new(Reading { entry, fingerprint, mtime: leaf.mtime, size: leaf.size, blob }))))
+}
+
+fn trusted(leaf: &OpenLeaf<'_>) -> Fingerprint {
+    if leaf.is_recent() { Fingerprint::default() } else { leaf.fingerprint }
 }
 
 /// Streams a large file into the burst; the inner error says why it was left out.
-fn stream<'root>(root: &'root Root, burst: &mut Burst, path: &SyncPath, mut leaf: OpenLeaf<'root>) -> Result<Result<Reading, String>, EngineError> {
+fn stream<'root>(
+    root: &'root Root,
+    burst: &mut Burst,
+    path: &SyncPath,
+    mut leaf: OpenLeaf<'root>,
+) -> Result<Result<Reading, String>, EngineError> {
     for attempt in 0..=RETRIES {
         if attempt > 0 {
             std::thread::sleep(RETRY_PAUSE);
@@ -432,7 +446,7 @@ fn stream<'root>(root: &'root Root, burst: &mut Burst, path: &SyncPath, mut leaf
             && leaf.unchanged().map_err(EngineError::io("read", std::path::Path::new(&path.to_string())))?
         {
             let entry = Entry { kind: leaf.kind, id };
-            return Ok(Ok(Reading { entry, fingerprint: leaf.fingerprint, mtime: leaf.mtime, size, blob: None }));
+            return Ok(Ok(Reading { entry, fingerprint: trusted(&leaf), mtime: leaf.mtime, size, blob: None }));
         }
     }
     Ok(Err("changes while it is read; it is captured once it rests".to_owned()))

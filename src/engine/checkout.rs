@@ -27,6 +27,10 @@ use crate::worktree::{ApplyError, Content, OnDisk, Refused, Root, Target};
 /// How often a plan is made again because files changed under it, before it is left to the next time.
 const ROUNDS: usize = 20;
 
+/// How long, and how often, a file that was written a moment ago is waited for before it is replaced.
+const REST: std::time::Duration = std::time::Duration::from_millis(10);
+const RESTS: usize = 10;
+
 /// Contents for the disk, read from the repository. Each thread that writes takes a handle of its own from the pool.
 struct FromStore {
     objects: Mutex<Vec<Objects>>,
@@ -84,7 +88,10 @@ impl Work<'_> {
             // What surprises a second time is not something that can be captured: an ignored file in the way.
             let (again, new): (Vec<_>, Vec<_>) = surprises.into_iter().partition(|path| surprised.contains(path));
             for path in again {
-                refused.insert(path, "something that is left out of the folder (an ignored file?) is in the way".to_owned());
+                refused.insert(
+                    path,
+                    "something that is left out of the folder (an ignored file?) is in the way".to_owned(),
+                );
             }
             if !new.is_empty() {
                 self.capture_surprises(&new)?;
@@ -128,7 +135,8 @@ impl Work<'_> {
     /// text) the latest of all that touched the path. Where there was a merge, the commits of both its sides count, so
     /// that both come to the same time.
     fn times(&self, head: CommitId, changes: &[Change]) -> Result<HashMap<SyncPath, (Entry, Timestamp)>, EngineError> {
-        let wanted: HashMap<&SyncPath, Option<Entry>> = changes.iter().map(|change| (&change.path, change.new)).collect();
+        let wanted: HashMap<&SyncPath, Option<Entry>> =
+            changes.iter().map(|change| (&change.path, change.new)).collect();
         let hidden: Vec<_> = self.applied.into_iter().collect();
         let touched = self.touches(self.graph.range(&[head], &hidden)?)?;
         let mut times = HashMap::with_capacity(touched.by_path.len());
@@ -208,7 +216,11 @@ impl Work<'_> {
     }
 
     /// Carries out a plan; answers with the paths that changed meanwhile.
-    fn apply(&mut self, plan: crate::worktree::ApplyPlan, refused: &mut HashMap<SyncPath, String>) -> Result<Vec<SyncPath>, EngineError> {
+    fn apply(
+        &mut self,
+        plan: crate::worktree::ApplyPlan,
+        refused: &mut HashMap<SyncPath, String>,
+    ) -> Result<Vec<SyncPath>, EngineError> {
         let cx = self.folder.cx.clone();
         let content = FromStore { objects: Mutex::new(Vec::new()), first: Mutex::new(self.objects.clone()) };
         cx.monitor.begin(Stage::Apply, Some(plan.len() as u64));
@@ -234,11 +246,22 @@ impl Work<'_> {
     /// Captures what is on disk where something else was expected. What turns out to be what the folder should hold
     /// already (an earlier checkout was cut off behind it) is just recorded.
     fn capture_surprises(&mut self, paths: &[SyncPath]) -> Result<(), EngineError> {
+        // What was written a moment ago might be written again unnoticed: it is let come to rest.
+        let recent = |path: &SyncPath| -> Result<bool, EngineError> {
+            Ok(self.root.open_leaf(path)?.is_some_and(|leaf| leaf.is_recent()))
+        };
+        for _ in 0..RESTS {
+            if !paths.iter().map(recent).collect::<Result<Vec<_>, _>>()?.contains(&true) {
+                break;
+            }
+            std::thread::sleep(REST);
+        }
         let head = self.tree_of(self.head)?;
         let mut report = CaptureReport::default();
         let scan = self.scan(paths)?;
         self.left_out.extend(scan.left_out.iter().map(LeftOut::from));
-        let found: Vec<(SyncPath, Option<Kind>)> = scan.found.into_iter().map(|found| (found.path, found.what.kind())).collect();
+        let found: Vec<(SyncPath, Option<Kind>)> =
+            scan.found.into_iter().map(|found| (found.path, found.what.kind())).collect();
         let refs: Vec<&SyncPath> = found.iter().map(|(path, _)| path).collect();
         let wanted = tree::lookup_many(&self.objects, head, &refs)?;
         let bases = tree::lookup_many(&self.objects, self.tree_of(self.applied)?, &refs)?;
@@ -272,7 +295,8 @@ pub(crate) fn holds(root: &Root, path: &SyncPath, entry: Entry) -> Result<Option
         OnDisk::Leaf { kind, .. } if kind == entry.kind => {
             let Some(mut leaf) = root.open_leaf(path)? else { return Ok(None) };
             let mut hasher = ObjectHasher::new(ObjectKind::Blob, leaf.size);
-            let size = io::copy(&mut leaf, &mut hasher).map_err(EngineError::io("read", Path::new(&path.to_string())))?;
+            let size =
+                io::copy(&mut leaf, &mut hasher).map_err(EngineError::io("read", Path::new(&path.to_string())))?;
             let unchanged = leaf.unchanged().map_err(EngineError::io("read", Path::new(&path.to_string())))?;
             let same = size == leaf.size && hasher.finish() == entry.id && unchanged;
             Ok(same.then_some((entry, leaf.fingerprint)))

@@ -14,7 +14,8 @@ use crate::table::DiskTable;
 
 /// The conflict copies among the files on disk.
 pub(crate) fn in_table(table: &DiskTable) -> Vec<Conflict> {
-    let marked = table.iter().map(|(path, _)| path).filter(|path| path.windows(11).any(|bytes| bytes == b" (conflict "));
+    let marked =
+        table.iter().map(|(path, _)| path).filter(|path| path.windows(11).any(|bytes| bytes == b" (conflict "));
     marked
         .filter_map(|path| {
             let copy = SyncPath::new(path).ok()?;
@@ -34,7 +35,8 @@ impl Folder {
     pub fn resolve_conflict(&self, path: &SyncPath, how: Resolution) -> Result<RevertReport, EngineError> {
         let mut work = self.begin("conflicts resolve", Wait::No)?;
         let standing = in_table(&work.table);
-        let chosen: Vec<_> = standing.into_iter().filter(|conflict| conflict.path == *path || conflict.copy == *path).collect();
+        let chosen: Vec<_> =
+            standing.into_iter().filter(|conflict| conflict.path == *path || conflict.copy == *path).collect();
         let conflict = match &chosen[..] {
             [] => return Err(EngineError::NotFound { what: format!("`{path}` is not in conflict") }),
             [conflict] => conflict.clone(),
@@ -78,8 +80,11 @@ impl super::folder::Work<'_> {
         for n in 1u32.. {
             let mark = if n == 1 { format!(" ({device})") } else { format!(" ({device} {n})") };
             let candidate = [folder, &name[..dot], mark.as_bytes(), &name[dot..]].concat();
-            let candidate = SyncPath::new(candidate).map_err(|error| EngineError::NotApplied { path: path.clone(), why: error.to_string() })?;
-            if self.entry_at(&candidate)?.is_none() && matches!(self.root.look(&candidate)?, crate::worktree::OnDisk::Nothing) {
+            let candidate = SyncPath::new(candidate)
+                .map_err(|error| EngineError::NotApplied { path: path.clone(), why: error.to_string() })?;
+            if self.entry_at(&candidate)?.is_none()
+                && matches!(self.root.look(&candidate)?, crate::worktree::OnDisk::Nothing)
+            {
                 return Ok(candidate);
             }
         }

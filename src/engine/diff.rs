@@ -194,8 +194,12 @@ fn hunks(old: &[u8], new: &[u8]) -> Result<Vec<u8>, NoText> {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
         let range = |from: Range<usize>, to: Range<usize>| {
             let (start, count) = (from.start, to.end - from.start);
-            // A range without lines is named by the line before it.
-            format!("{},{count}", if count == 0 { start } else { start + 1 })
+            match count {
+                // A range without lines is named by the line before it.
+                0 => format!("{start},0"),
+                1 => format!("{}", start + 1),
+                _ => format!("{},{count}", start + 1),
+            }
         };
         let (old_range, new_range) =
             (range(first.old_range(), last.old_range()), range(first.new_range(), last.new_range()));
@@ -286,7 +290,7 @@ mod tests {
     #[test]
     fn two_files_are_compared_without_a_head_that_would_call_them_one() {
         let text = text_of(&file("a", "@1", b"1\n"), &file("b", "@4", b"2\n"));
-        assert_eq!(text, "--- a/a\t(@1)\n+++ b/b\t(@4)\n@@ -1,1 +1,1 @@\n-1\n+2\n");
+        assert_eq!(text, "--- a/a\t(@1)\n+++ b/b\t(@4)\n@@ -1 +1 @@\n-1\n+2\n");
     }
 
     #[test]

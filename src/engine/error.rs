@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::engine::merge::MergeError;
 use crate::engine::history::HistoryError;
+use crate::engine::merge::MergeError;
 use crate::engine::revspec::RevError;
 use crate::path::SyncPath;
 use crate::protocol::ProtocolError;
@@ -131,7 +131,9 @@ impl EngineError {
             Self::Protocol(_) => Failure::Refused,
             Self::PeerFault { failure, .. } => *failure,
             Self::History(HistoryError::Rev(_)) => Failure::Usage,
-            Self::History(HistoryError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. })) => Failure::Damaged,
+            Self::History(HistoryError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. })) => {
+                Failure::Damaged
+            }
             Self::Merge(MergeError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. })) => Failure::Damaged,
             _ => Failure::Failed,
         }
@@ -144,12 +146,16 @@ impl EngineError {
             Self::NotEmpty { .. } => {
                 "to join two copies that exist already, say `foldersync init` in both and `foldersync peer add NAME DIR --join`"
             }
-            Self::Unrelated { .. } => "if they are copies of the same files, say `foldersync peer set NAME join=true` and exchange again",
+            Self::Unrelated { .. } => {
+                "if they are copies of the same files, say `foldersync peer set NAME join=true` and exchange again"
+            }
             Self::Store(StoreError::Locked { .. }) => "wait for it to end, or say `--wait`",
             Self::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }) => {
                 "say `foldersync verify` to see all that is damaged; another copy of the folder has the same revisions"
             }
-            Self::Store(StoreError::Prerequisites { .. }) => "apply the bundles before this one first, or make one with an earlier `--since`",
+            Self::Store(StoreError::Prerequisites { .. }) => {
+                "apply the bundles before this one first, or make one with an earlier `--since`"
+            }
             _ => return None,
         };
         Some(hint.to_owned())

@@ -22,11 +22,12 @@ use crate::engine::report::{Conflict, ExchangeReport};
 use crate::id::{CommitId, FolderId};
 use crate::monitor::{Monitor, Silent, Stage};
 use crate::protocol::{
-    BundleBegin, Fault, FaultCode, Hello, Locate, Merged, Message, Offer, Party, PREREQUISITE_LIMIT, ProtocolError, Session, Stored, VERSION, WINDOW,
+    BundleBegin, Fault, FaultCode, Hello, Locate, Merged, Message, Offer, PREREQUISITE_LIMIT, Party, ProtocolError,
+    Session, Stored, VERSION, WINDOW,
 };
+use crate::store::Wait;
 use crate::store::bundle::{Bundle, BundleOptions, BundleWriter};
 use crate::store::pack::reader::Packs;
-use crate::store::Wait;
 use crate::store::quarantine::{self, Limits, VerifiedPack};
 use crate::store::{Expected, Key, Objects, RefEdit, RefName, StoreError};
 use crate::transport::{self, ChildCommand, Connection, Control};
@@ -90,7 +91,10 @@ impl Folder {
         let options = ServeOptions { send: peer.send, receive: peer.receive, join: peer.join, wait };
         match &peer.address {
             Address::Path(path) => {
-                let unreachable = |why: &dyn std::fmt::Display| EngineError::Unreachable { peer: peer.name.clone(), why: why.to_string() };
+                let unreachable = |why: &dyn std::fmt::Display| EngineError::Unreachable {
+                    peer: peer.name.clone(),
+                    why: why.to_string(),
+                };
                 let cx = Context { monitor: Arc::new(Silent), ..self.cx.clone() };
                 let other = match Folder::open(path, cx) {
                     Err(error @ EngineError::Store(StoreError::Damaged { .. })) => return Err(error),
@@ -98,19 +102,28 @@ impl Folder {
                 };
                 let (here, there) = transport::pipe(&peer.name);
                 std::thread::scope(|scope| {
-                    let served = scope.spawn(move || other.serve(there, &ServeOptions { join: peer.join, wait, ..ServeOptions::default() }));
+                    let served = scope.spawn(move || {
+                        other.serve(there, &ServeOptions { join: peer.join, wait, ..ServeOptions::default() })
+                    });
                     let report = self.side(here, &role, &options);
                     // What happened there was told to this side, if it was still there to hear.
                     let served = served.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                     match (report, served) {
-                        (Err(EngineError::Protocol(_) | EngineError::Transport(_) | EngineError::PeerFault { .. }), Err(cause)) => {
-                            Err(EngineError::PeerFault { peer: peer.name.clone(), text: cause.to_string(), failure: cause.failure() })
-                        }
+                        (
+                            Err(EngineError::Protocol(_) | EngineError::Transport(_) | EngineError::PeerFault { .. }),
+                            Err(cause),
+                        ) => Err(EngineError::PeerFault {
+                            peer: peer.name.clone(),
+                            text: cause.to_string(),
+                            failure: cause.failure(),
+                        }),
                         (report, _) => report,
                     }
                 })
             }
-            Address::Command(program, args) => self.side(ChildCommand::new(program, args.iter().cloned()).connect()?, &role, &options),
+            Address::Command(program, args) => {
+                self.side(ChildCommand::new(program, args.iter().cloned()).connect()?, &role, &options)
+            }
         }
     }
 
@@ -125,7 +138,12 @@ impl Folder {
     }
 
     /// Makes `dir` a copy of the folder that `source` has.
-    pub fn clone_from(source: &PeerTarget, dir: &Path, options: &InitOptions, cx: Context) -> Result<(Self, ExchangeReport), EngineError> {
+    pub fn clone_from(
+        source: &PeerTarget,
+        dir: &Path,
+        options: &InitOptions,
+        cx: Context,
+    ) -> Result<(Self, ExchangeReport), EngineError> {
         let existed = match std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
             Ok(false) => return Err(EngineError::NotEmpty { path: dir.to_owned() }),
             Ok(true) => true,
@@ -144,14 +162,21 @@ impl Folder {
                     let git_dir = folder.store.git_dir().to_owned();
                     drop(folder);
                     let removed = std::fs::remove_dir_all(&git_dir);
-                    removed.and_then(|()| if existed { Ok(()) } else { std::fs::remove_dir(dir) }).map_err(EngineError::io("remove", &git_dir))?;
+                    removed
+                        .and_then(|()| if existed { Ok(()) } else { std::fs::remove_dir(dir) })
+                        .map_err(EngineError::io("remove", &git_dir))?;
                 }
                 Err(error)
             }
         }
     }
 
-    fn side(&self, connection: Connection, role: &Role<'_>, options: &ServeOptions) -> Result<ExchangeReport, EngineError> {
+    fn side(
+        &self,
+        connection: Connection,
+        role: &Role<'_>,
+        options: &ServeOptions,
+    ) -> Result<ExchangeReport, EngineError> {
         let about = connection.about.clone();
         let (mut reader, mut writer, control) = connection.split();
         let link = Link::new(Arc::clone(&control));
@@ -175,9 +200,12 @@ impl Folder {
         drop(reader);
         match (report, control.finish()) {
             // What the program at the other end said before it ended tells more than that it ended.
-            (Err(EngineError::Protocol(ProtocolError::Cut { .. } | ProtocolError::NotFoldersync { .. } | ProtocolError::Over)), Err(ended)) => {
-                Err(ended.into())
-            }
+            (
+                Err(EngineError::Protocol(
+                    ProtocolError::Cut { .. } | ProtocolError::NotFoldersync { .. } | ProtocolError::Over,
+                )),
+                Err(ended),
+            ) => Err(ended.into()),
             (report, _) => report,
         }
     }
@@ -186,7 +214,11 @@ impl Folder {
         let wait = if options.wait { Wait::Forever } else { Wait::No };
         let mut work = self.begin("exchange", wait)?;
         let captured = work.capture(&[])?;
-        let mut report = ExchangeReport { folder: self.root().display().to_string(), captured: captured.revisions(), ..Default::default() };
+        let mut report = ExchangeReport {
+            folder: self.root().display().to_string(),
+            captured: captured.revisions(),
+            ..Default::default()
+        };
 
         let ours = self.hello(&work, options)?;
         talk.link.say(&Message::Hello(Box::new(ours.clone())))?;
@@ -200,7 +232,9 @@ impl Folder {
             && work.objects.exists(&head.into())
             && work.graph.is_ancestor(head, last)?
         {
-            report.notes.push(format!("`{name}` is older than it was (restored from a backup?); it is brought up to date, nothing is deleted"));
+            report.notes.push(format!(
+                "`{name}` is older than it was (restored from a backup?); it is brought up to date, nothing is deleted"
+            ));
         }
 
         let peer_has = agree(talk, &work, &ours, &theirs)?;
@@ -293,7 +327,13 @@ impl Folder {
     }
 
     /// Whether the two are copies of one folder; the identity that this side takes over, if it does.
-    fn meet(&self, peer: &str, ours: &Hello, theirs: &Hello, options: &ServeOptions) -> Result<Option<FolderId>, EngineError> {
+    fn meet(
+        &self,
+        peer: &str,
+        ours: &Hello,
+        theirs: &Hello,
+        options: &ServeOptions,
+    ) -> Result<Option<FolderId>, EngineError> {
         let (here, there) = (self.id(), theirs.folder);
         let Some(there) = there.filter(|there| *there != here) else { return Ok(None) };
         match (ours.has_history, theirs.has_history) {
@@ -359,7 +399,13 @@ impl Folder {
     }
 
     /// Cuts and sends bundles.
-    fn send(&self, link: &Link, head: Option<CommitId>, peer_has: Option<&[CommitId]>, limit: u64) -> Result<Transferred, EngineError> {
+    fn send(
+        &self,
+        link: &Link,
+        head: Option<CommitId>,
+        peer_has: Option<&[CommitId]>,
+        limit: u64,
+    ) -> Result<Transferred, EngineError> {
         let mut sent = Transferred::default();
         let (Some(head), Some(peer_has)) = (head, peer_has) else {
             link.say(&Message::Offer(Offer { bundles: Some(0), revisions: 0, bytes: None, head: None }))?;
@@ -374,7 +420,8 @@ impl Folder {
         if revisions > 0 {
             monitor.begin(Stage::Send, Some(revisions));
             let packs = Packs::open(&self.store.pack_dir())?;
-            let mut series = BundleWriter::new(&objects, &packs, &commits, BundleOptions { limit, ..BundleOptions::default() });
+            let mut series =
+                BundleWriter::new(&objects, &packs, &commits, BundleOptions { limit, ..BundleOptions::default() });
             for number in 1.. {
                 let mut content = tempfile::SpooledTempFile::new(SPOOL);
                 let Some(bundle) = series.write_next(&mut content)? else { break };
@@ -389,7 +436,8 @@ impl Folder {
                 content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
                 let mut buffer = vec![0; DATA];
                 loop {
-                    let read = content.read(&mut buffer).map_err(EngineError::io("read", Path::new("a temporary file")))?;
+                    let read =
+                        content.read(&mut buffer).map_err(EngineError::io("read", Path::new("a temporary file")))?;
                     if read == 0 {
                         break;
                     }
@@ -407,12 +455,19 @@ impl Folder {
     }
 
     /// Checks what arrived, and admits it: what is acknowledged is safe on disk.
-    fn admit(&self, link: &Link, peer: &str, arrivals: &mpsc::Receiver<Arrival>, offered: &AtomicU64) -> Result<(), EngineError> {
+    fn admit(
+        &self,
+        link: &Link,
+        peer: &str,
+        arrivals: &mpsc::Receiver<Arrival>,
+        offered: &AtomicU64,
+    ) -> Result<(), EngineError> {
         let objects = self.store.objects();
         let mut revisions = 0;
         for mut arrival in arrivals {
             arrival.content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
-            let admitted = self.check(&mut arrival.content, &objects, &Limits::default())?.admit(&self.store.pack_dir())?;
+            let admitted =
+                self.check(&mut arrival.content, &objects, &Limits::default())?.admit(&self.store.pack_dir())?;
             let tip = arrival.begin.tip;
             if admitted.tips.first() != Some(&tip) {
                 let what = format!("bundle {}", arrival.begin.number);
@@ -422,7 +477,11 @@ impl Folder {
             // The last one is merged at once; the others are held against loss until then.
             revisions += arrival.begin.revisions;
             if revisions < offered.load(Ordering::Relaxed) {
-                self.store.refs().update(&[RefEdit { name: RefName::incoming(peer)?, expected: Expected::Any, new: Some(tip) }])?;
+                self.store.refs().update(&[RefEdit {
+                    name: RefName::incoming(peer)?,
+                    expected: Expected::Any,
+                    new: Some(tip),
+                }])?;
             }
             self.cx.monitor.advance(Stage::Receive, arrival.begin.revisions, 0);
             link.say(&Message::Stored(Stored { number: arrival.begin.number, tip }))?;
@@ -431,7 +490,12 @@ impl Folder {
     }
 
     /// Checks a bundle, every object of it, against what is here. Nothing of it is visible before it is admitted.
-    pub(crate) fn check(&self, content: impl Read, objects: &Objects, limits: &Limits) -> Result<VerifiedPack, EngineError> {
+    pub(crate) fn check(
+        &self,
+        content: impl Read,
+        objects: &Objects,
+        limits: &Limits,
+    ) -> Result<VerifiedPack, EngineError> {
         let (header, mut pack) = Bundle::open(content)?.into_parts();
         Ok(quarantine::receive(&self.store.private_dir(), header, &mut pack, objects, limits)?.verify(objects)?)
     }
@@ -480,7 +544,13 @@ struct Link {
 
 impl Link {
     fn new(control: Arc<dyn Control>) -> Self {
-        let link = Self { control, session: Mutex::new(Session::accept()), answered: Condvar::new(), over: AtomicBool::new(false), outbox: Outbox::default() };
+        let link = Self {
+            control,
+            session: Mutex::new(Session::accept()),
+            answered: Condvar::new(),
+            over: AtomicBool::new(false),
+            outbox: Outbox::default(),
+        };
         link.outbox.push(link.session().take_output());
         link
     }
@@ -684,7 +754,9 @@ impl Talk<'_> {
 
 /// Finds which commits of this side's the other side has.
 fn agree(talk: &mut Talk<'_>, work: &Work<'_>, ours: &Hello, theirs: &Hello) -> Result<Vec<CommitId>, EngineError> {
-    let known = |ids: &[CommitId]| -> Vec<CommitId> { ids.iter().copied().filter(|id| work.objects.exists(&(*id).into())).collect() };
+    let known = |ids: &[CommitId]| -> Vec<CommitId> {
+        ids.iter().copied().filter(|id| work.objects.exists(&(*id).into())).collect()
+    };
     let mut common = known(&theirs.have);
     let mut rounds = SEARCH_ROUNDS;
     let mut asking = match theirs.head {
@@ -741,7 +813,9 @@ fn sample(work: &Work<'_>, locate: Locate) -> Result<Vec<CommitId>, EngineError>
     let last = line.len().saturating_sub(1);
     let chosen: Vec<usize> = match locate.older {
         Some(_) => (1..=SAMPLE).map(|n| n * line.len() / (SAMPLE + 1)).collect(),
-        None => std::iter::successors(Some(1usize), |n| n.checked_mul(2)).take_while(|n| *n < last).chain([last]).collect(),
+        None => {
+            std::iter::successors(Some(1usize), |n| n.checked_mul(2)).take_while(|n| *n < last).chain([last]).collect()
+        }
     };
     let mut sample: Vec<CommitId> = chosen.into_iter().filter_map(|n| line.get(n).copied()).collect();
     sample.dedup();
@@ -749,7 +823,11 @@ fn sample(work: &Work<'_>, locate: Locate) -> Result<Vec<CommitId>, EngineError>
 }
 
 /// Reads what the other side sends until it has sent all.
-fn receive(talk: &mut Talk<'_>, arrived: mpsc::SyncSender<Arrival>, offered: &AtomicU64) -> Result<Transferred, EngineError> {
+fn receive(
+    talk: &mut Talk<'_>,
+    arrived: mpsc::SyncSender<Arrival>,
+    offered: &AtomicU64,
+) -> Result<Transferred, EngineError> {
     let mut received = Transferred::default();
     let mut open: Option<Arrival> = None;
     loop {
@@ -765,7 +843,10 @@ fn receive(talk: &mut Talk<'_>, arrived: mpsc::SyncSender<Arrival>, offered: &At
             }
             Message::BundleData(bytes) => {
                 if let Some(arrival) = &mut open {
-                    arrival.content.write_all(&bytes).map_err(EngineError::io("write", Path::new("a temporary file")))?;
+                    arrival
+                        .content
+                        .write_all(&bytes)
+                        .map_err(EngineError::io("write", Path::new("a temporary file")))?;
                     received.bytes += bytes.len() as u64;
                     talk.monitor.advance(Stage::Receive, 0, bytes.len() as u64);
                 }
@@ -796,13 +877,14 @@ impl Work<'_> {
     pub(crate) fn merge(&mut self, heads: &[CommitId]) -> Result<CommitId, EngineError> {
         let mut writer = None;
         let pack_dir = self.folder.store.pack_dir();
-        let merged = crate::engine::merge::merge(&self.objects, &self.graph, heads, &Default::default(), &mut |kind, bytes| {
-            let writer = match &mut writer {
-                Some(writer) => writer,
-                none => none.insert(crate::store::pack::PackWriter::create(&pack_dir)?),
-            };
-            Ok(writer.put(kind, bytes)?.id)
-        })?;
+        let merged =
+            crate::engine::merge::merge(&self.objects, &self.graph, heads, &Default::default(), &mut |kind, bytes| {
+                let writer = match &mut writer {
+                    Some(writer) => writer,
+                    none => none.insert(crate::store::pack::PackWriter::create(&pack_dir)?),
+                };
+                Ok(writer.put(kind, bytes)?.id)
+            })?;
         if let Some(writer) = writer.filter(|_| !merged.new_commits.is_empty()) {
             writer.finish()?;
         }

@@ -115,7 +115,11 @@ impl Folder {
 
     /// Who captures, and when.
     pub(crate) fn signature(&self, time: i64) -> Signature {
-        Signature { name: self.identity.device_name.clone(), email: format!("{}@foldersync", self.identity.device), time }
+        Signature {
+            name: self.identity.device_name.clone(),
+            email: format!("{}@foldersync", self.identity.device),
+            time,
+        }
     }
 
     /// The graph of commits.
@@ -149,8 +153,9 @@ impl Folder {
 /// Bytes that nobody can guess.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], EngineError> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| EngineError::io("read", Path::new("the system's random numbers"))(std::io::Error::other(error)))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        EngineError::io("read", Path::new("the system's random numbers"))(std::io::Error::other(error))
+    })?;
     Ok(bytes)
 }
 
@@ -188,7 +193,12 @@ impl Work<'_> {
     }
 
     /// Moves `main` (and, where the disk holds it already, `applied`), in one transaction with `more`.
-    pub(crate) fn move_refs(&mut self, head: Option<CommitId>, applied: Option<CommitId>, more: Vec<RefEdit>) -> Result<(), EngineError> {
+    pub(crate) fn move_refs(
+        &mut self,
+        head: Option<CommitId>,
+        applied: Option<CommitId>,
+        more: Vec<RefEdit>,
+    ) -> Result<(), EngineError> {
         let mut edits = more;
         let moves = [(RefName::MAIN, self.head, head), (RefName::APPLIED, self.applied, applied)];
         let moved = moves.into_iter().filter(|(_, old, new)| old != new);

@@ -16,17 +16,21 @@ use crate::entry::{Entry, Kind};
 use crate::message::Message;
 use crate::monitor::Stage;
 use crate::path::SyncPath;
+use crate::store::Signature;
+use crate::store::Wait;
 use crate::store::burst::{Burst, NewCommit};
 use crate::store::history::HistoryIndex;
-use crate::store::Wait;
 use crate::store::tree::{self, At};
-use crate::store::Signature;
 use crate::worktree::Root;
 
 impl Folder {
     /// Asks the history, with its index up to date with the head.
-    pub(crate) fn ask<T>(&self, question: impl FnOnce(&mut History<'_>) -> Result<T, HistoryError>) -> Result<T, EngineError> {
-        let head = self.head()?.ok_or_else(|| EngineError::NotFound { what: "the folder has no revision yet".to_owned() })?;
+    pub(crate) fn ask<T>(
+        &self,
+        question: impl FnOnce(&mut History<'_>) -> Result<T, HistoryError>,
+    ) -> Result<T, EngineError> {
+        let head =
+            self.head()?.ok_or_else(|| EngineError::NotFound { what: "the folder has no revision yet".to_owned() })?;
         let objects = self.store.objects();
         let mut index = HistoryIndex::open(&self.store.private_dir().join("history.sqlite"))?;
         if let Some(notice) = index.notice() {
@@ -84,7 +88,12 @@ impl Folder {
     /// The file that stands in the folder, as one side of a comparison.
     fn on_disk(&self, path: &SyncPath) -> Result<Side, EngineError> {
         let root = Root::open(self.root())?;
-        let mut side = Side { path: path.clone(), label: "in the folder".to_owned(), kind: None, content: diff::Content::Bytes(Vec::new()) };
+        let mut side = Side {
+            path: path.clone(),
+            label: "in the folder".to_owned(),
+            kind: None,
+            content: diff::Content::Bytes(Vec::new()),
+        };
         if let Some(mut leaf) = root.open_leaf(path)? {
             side.kind = Some(leaf.kind);
             side.content = if leaf.size > diff::LARGEST {
@@ -104,7 +113,8 @@ impl Folder {
         let mut report = RevertReport::default();
         // Revisions are meant as they are before what is on disk is captured: that is what the person saw.
         let now = self.cx.clock.now();
-        let resolve = |history: &mut History<'_>| specs.iter().map(|spec| history.resolve(spec, now, &self.cx.zone)).collect();
+        let resolve =
+            |history: &mut History<'_>| specs.iter().map(|spec| history.resolve(spec, now, &self.cx.zone)).collect();
         let revisions: Vec<Revision> = self.ask(resolve)?;
         let paths: Vec<SyncPath> = specs.iter().map(|spec| spec.path.clone()).collect();
         report.captured_first = work.capture(&paths)?.changes;
@@ -175,7 +185,8 @@ impl Work<'_> {
     pub(crate) fn go_back(&mut self, steps: Vec<Step>, report: &mut RevertReport) -> Result<(), EngineError> {
         let now = self.now();
         let committer = self.folder.signature(now.secs);
-        let mut burst = Burst::begin(self.objects.clone(), &self.folder.store.pack_dir(), self.tree_of(self.head)?, self.head)?;
+        let mut burst =
+            Burst::begin(self.objects.clone(), &self.folder.store.pack_dir(), self.tree_of(self.head)?, self.head)?;
         for Step { change, label, mtime } in steps {
             if change.old == change.new {
                 continue;

@@ -19,7 +19,11 @@ pub(crate) fn commit_order(mut changes: Vec<Change>) -> Vec<Change> {
     });
     changes.sort_by_cached_key(|change| {
         let rank = match change.new {
-            None if has_below(&arriving, &change.path) || change.path.ancestors().any(|folder| arriving.binary_search(&folder).is_ok()) => 0,
+            None if has_below(&arriving, &change.path)
+                || change.path.ancestors().any(|folder| arriving.binary_search(&folder).is_ok()) =>
+            {
+                0
+            }
             Some(entry) if entry.kind == Kind::EmptyFolder && change.old.is_none() => 3,
             Some(_) => 1,
             None => 2,
@@ -54,7 +58,8 @@ mod tests {
 
     #[test]
     fn additions_come_before_deletions() {
-        let changes = vec![change("a", Some(FILE), None), change("b", None, Some(FILE)), change("c", Some(FILE), Some(FILE))];
+        let changes =
+            vec![change("a", Some(FILE), None), change("b", None, Some(FILE)), change("c", Some(FILE), Some(FILE))];
         assert_eq!(order(changes), ["add b", "change c", "delete a"]);
     }
 
@@ -68,7 +73,11 @@ mod tests {
 
     #[test]
     fn an_empty_folder_that_is_filled_needs_no_commit() {
-        let changes = vec![change("p", Some(Entry::EMPTY_FOLDER), None), change("p/q", None, Some(FILE)), change("p-q", None, Some(FILE))];
+        let changes = vec![
+            change("p", Some(Entry::EMPTY_FOLDER), None),
+            change("p/q", None, Some(FILE)),
+            change("p-q", None, Some(FILE)),
+        ];
         assert_eq!(order(changes), ["add p-q", "add p/q"]);
     }
 

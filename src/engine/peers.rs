@@ -41,7 +41,9 @@ impl Folder {
         let file = self.peers_file();
         let temp = file.with_extension("json.new");
         let bytes = serde_json::to_vec_pretty(peers).expect("names and ids are valid JSON");
-        std::fs::write(&temp, bytes).and_then(|()| std::fs::rename(&temp, &file)).map_err(EngineError::io("write", &file))
+        std::fs::write(&temp, bytes)
+            .and_then(|()| std::fs::rename(&temp, &file))
+            .map_err(EngineError::io("write", &file))
     }
 
     /// Remembers that a peer was seen.

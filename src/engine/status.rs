@@ -42,7 +42,9 @@ impl Folder {
         // An empty folder that got something in it is told by what it got.
         let filled = |change: &PathChange| {
             let below = |other: &PathChange| other.verb == "add" && other.path.is_below(&change.path);
-            change.verb == "delete" && table.get(change.path.as_bytes()).is_some_and(|row| row.entry == Entry::EMPTY_FOLDER) && changes.iter().any(below)
+            change.verb == "delete"
+                && table.get(change.path.as_bytes()).is_some_and(|row| row.entry == Entry::EMPTY_FOLDER)
+                && changes.iter().any(below)
         };
         let changes = changes.iter().filter(|change| !filled(change)).cloned().collect();
         Ok(StatusReport {

@@ -9,9 +9,9 @@ use crate::entry::Kind;
 use crate::id::{ObjectId, TreeId};
 use crate::monitor::Stage;
 use crate::path::SyncPath;
+use crate::store::Wait;
 use crate::store::consolidate;
 use crate::store::pack::reader::{Pack, Packs};
-use crate::store::Wait;
 use crate::store::{ObjectKind, Objects, StoreError, object_id, tree};
 use crate::worktree::Root;
 
@@ -55,7 +55,12 @@ impl Folder {
 
     /// Reads every object that the history needs and compares it with its id; with `content`, the files on disk too.
     pub fn verify(&self, content: bool) -> Result<VerifyReport, EngineError> {
-        let mut check = Check { objects: self.store.objects(), seen: HashSet::new(), report: VerifyReport::default(), buffer: Vec::new() };
+        let mut check = Check {
+            objects: self.store.objects(),
+            seen: HashSet::new(),
+            report: VerifyReport::default(),
+            buffer: Vec::new(),
+        };
         let monitor = &*self.cx.monitor;
         monitor.begin(Stage::Check, None);
         let mut pending = Vec::new();
@@ -99,8 +104,13 @@ impl Folder {
                 crate::worktree::OnDisk::Leaf { fingerprint, .. } => fingerprint == row.fingerprint,
                 _ => false,
             };
-            if unchanged && row.entry.kind != Kind::EmptyFolder && super::checkout::holds(&root, &path, row.entry)?.is_none() {
-                report.problems.push(format!("`{path}` on disk does not hold what was recorded, though its time and size say so"));
+            if unchanged
+                && row.entry.kind != Kind::EmptyFolder
+                && super::checkout::holds(&root, &path, row.entry)?.is_none()
+            {
+                report
+                    .problems
+                    .push(format!("`{path}` on disk does not hold what was recorded, though its time and size say so"));
             }
         }
         self.cx.monitor.end(Stage::Scan);

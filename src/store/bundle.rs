@@ -23,6 +23,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use super::error::StoreError;
+use super::frames::FrameWriter;
 use super::objects::{ObjectKind, Objects};
 use super::pack::delta::{self, first_entry};
 use super::pack::entry::{EntryKind, HEADER_LEN, pack_header, write_header};
@@ -426,7 +427,7 @@ impl<'a> BundleWriter<'a> {
             text.push_str(&format!("{tip} {name}\n"));
         }
         text.push('\n');
-        let mut out = snap::write::FrameEncoder::new(out);
+        let mut out = FrameWriter::new(out).map_err(failed())?;
         out.write_all(text.as_bytes()).map_err(failed())?;
 
         let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
@@ -477,7 +478,7 @@ impl<'a> BundleWriter<'a> {
         }
         let checksum = hasher.try_finalize().map_err(|error| failed()(io::Error::other(error)))?;
         out.write_all(checksum.as_bytes()).map_err(failed())?;
-        out.into_inner().map_err(|error| failed()(error.into_error()))?.flush().map_err(failed())?;
+        out.finish().map_err(failed())?;
         Ok(written + 20)
     }
 }
@@ -799,6 +800,21 @@ pub(crate) mod tests {
         assert_eq!((admitted.tips, admitted.commits.len()), (vec![head], 51));
         to.set("refs/heads/main", head);
         to.fsck();
+    }
+
+    /// Made by the first version of foldersync, never to be made again: what was written once is read for ever.
+    const FROZEN: &[u8] = include_bytes!("../../fixtures/bundles/v1.bundle.sz");
+
+    #[test]
+    fn reads_a_bundle_of_the_first_version() {
+        let (with_git, ours) = (Repo::new(), Repo::new());
+        with_git.receive_with_git(FROZEN);
+        let admitted = ours.receive(FROZEN).expect("admitted");
+        assert_eq!(admitted.tips[0].to_string(), "1bf58f13d02ec443f117a40f91840a4980adefe0");
+        assert_eq!(with_git.head(), Some(admitted.tips[0]));
+        ours.set("refs/heads/main", admitted.tips[0]);
+        ours.fsck();
+        assert_eq!(ours.git(&["show", "main:folder-1/file-8"]), "frozen 8");
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! The repository: the only part of foldersync that knows git.
+//!
+//! Objects are read through gix ([`objects`]); everything that writes is our own, and syncs before it is relied on:
+//! packs ([`pack`], [`burst`]), bundles ([`bundle`]) and what comes in them ([`quarantine`]), refs ([`refs`]), git's
+//! index ([`index_file`]). What is derived ([`graph`], [`history`]) is never the truth, and is made anew when it fails.
 
 pub mod bundle;
 pub mod burst;
@@ -6,6 +10,7 @@ pub mod commit;
 pub mod consolidate;
 pub mod durable;
 pub mod error;
+mod frames;
 pub mod graph;
 pub mod history;
 pub mod index_file;

@@ -164,7 +164,8 @@ impl Objects {
     /// Writes the content of a blob to `out`; a large one streams, so that it is never held as a whole. Returns its
     /// size in bytes.
     pub fn copy_blob(&self, id: &ObjectId, out: &mut dyn Write) -> Result<u64, StoreError> {
-        let failed = |source| StoreError::Io { what: "write", path: format!("the content of blob {id}").into(), source };
+        let failed =
+            |source| StoreError::Io { what: "write", path: format!("the content of blob {id}").into(), source };
         match self.header(id)? {
             Some((ObjectKind::Blob, size)) if size > STREAMED => {
                 if let Some(copied) = self.stream_packed(id, size, out)? {
@@ -189,18 +190,23 @@ impl Objects {
             if index_path.extension().is_none_or(|extension| extension != "idx") {
                 continue;
             }
-            let damaged = |detail: &dyn ToString| StoreError::damaged(format!("pack {}", index_path.display()), detail.to_string());
-            let index = gix_pack::index::File::at(&index_path, gix_hash::Kind::Sha1).map_err(|error| damaged(&error))?;
+            let damaged = |detail: &dyn ToString| {
+                StoreError::damaged(format!("pack {}", index_path.display()), detail.to_string())
+            };
+            let index =
+                gix_pack::index::File::at(&index_path, gix_hash::Kind::Sha1).map_err(|error| damaged(&error))?;
             let Some(at) = index.lookup(to_gix(id)) else { continue };
             let offset = index.pack_offset_at_index(at);
             let path = index_path.with_extension("pack");
             let mut file = BufReader::with_capacity(1 << 16, File::open(&path).map_err(StoreError::io("open", &path))?);
             file.seek(SeekFrom::Start(offset)).map_err(StoreError::io("read", &path))?;
-            let entry = gix_pack::data::Entry::from_read(&mut file, offset, 20).map_err(StoreError::io("read", &path))?;
+            let entry =
+                gix_pack::data::Entry::from_read(&mut file, offset, 20).map_err(StoreError::io("read", &path))?;
             if !entry.header.is_base() || entry.decompressed_size != size {
                 continue;
             }
-            let failed = |source| StoreError::Io { what: "copy", path: format!("the content of blob {id}").into(), source };
+            let failed =
+                |source| StoreError::Io { what: "copy", path: format!("the content of blob {id}").into(), source };
             let copied = io::copy(&mut flate2::bufread::ZlibDecoder::new(file).take(size + 1), out).map_err(failed)?;
             if copied != size {
                 return Err(damaged(&format!("blob {id} has {copied} bytes, not {size}")));

@@ -68,7 +68,21 @@ impl Root {
     }
 }
 
+/// No file system's clock ticks slower than so many nanoseconds, among those that tell nanoseconds at all.
+const TICK: i128 = 20_000_000;
+
 impl OpenLeaf<'_> {
+    /// Whether it was changed so short a time ago that another change now might leave its fingerprint as it is: then
+    /// the fingerprint must not be relied on later.
+    pub fn is_recent(&self) -> bool {
+        let nanos = |secs: i64, nanos: u32| i128::from(secs) * 1_000_000_000 + i128::from(nanos);
+        let now = Timestamp::from(std::time::SystemTime::now());
+        // The fingerprint has the seconds modulo 2^32, and so has to be compared.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as the fingerprint has it")]
+        let now = nanos(i64::from(now.secs as u32), now.nanos);
+        (now - nanos(i64::from(self.fingerprint.ctime.0), self.fingerprint.ctime.1)).abs() < TICK
+    }
+
     /// Whether what stands at the path is still what was opened, unchanged: only then is what was read since then
     /// one version of it.
     ///

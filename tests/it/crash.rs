@@ -25,7 +25,9 @@ impl World {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_foldersync"));
         command.args(args).current_dir(self.dir.path().join("a")).env_clear();
-        command.env("FOLDERSYNC_HOME", self.dir.path().join("home")).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env("FOLDERSYNC_HOME", self.dir.path().join("home"))
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
@@ -164,6 +166,7 @@ fn killed_in_the_middle_of_an_exchange_and_of_its_apply() {
     world.run(&["init", "."]);
     world.run(&["init", "../b"]);
     world.run(&["peer", "add", "b", "../b"]);
+    world.run(&["exchange"]);
     let mut kills = Kills::new();
     for generation in 1.. {
         ids.extend(fill(&a, 300, generation));

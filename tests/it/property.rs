@@ -84,7 +84,11 @@ fn take(sites: &Sites, step: &Step) {
         }
         Step::Rename { site: at, from, to } => {
             let (from, to) = (PATHS[from], PATHS[to]);
-            if from != to && is_file(site(at), from) && !to.starts_with(&format!("{from}/")) && !from.starts_with(&format!("{to}/")) {
+            if from != to
+                && is_file(site(at), from)
+                && !to.starts_with(&format!("{from}/"))
+                && !from.starts_with(&format!("{to}/"))
+            {
                 clear(site(at), to);
                 if is_file(site(at), from) {
                     fs::rename(site(at).path(from), site(at).path(to)).expect("rename");

@@ -69,8 +69,8 @@ fn commit_says_what_it_captured_and_then_there_is_nothing() {
     let output = env.run_in("docs", ["commit"]).ended(0);
     let mut lines: Vec<_> = output.stdout.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["add new.txt", "delete sub/plan.md"]);
-    assert_eq!(output.stderr, "2 revisions (1 added, 1 deleted)\n");
+    assert_eq!(lines, ["add new.txt", "add sub", "delete sub/plan.md"], "the folder stays, empty now");
+    assert_eq!(output.stderr, "3 revisions (2 added, 1 deleted)\n");
     let again = env.run_in("docs", ["commit"]).ended(0);
     assert_eq!((again.stdout.as_str(), again.stderr.as_str()), ("", "nothing to capture\n"));
 }

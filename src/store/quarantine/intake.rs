@@ -1,0 +1,419 @@
+//! From entries to objects: deltas applied, ids computed, what an object refers to noted.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use super::spool::{Content, OnDisk, Received};
+use super::trees::check_tree;
+use super::{Limits, damaged, hostile, too_large, wrong_kind};
+use crate::id::{CommitId, ObjectId};
+use crate::store::commit::Commit;
+use crate::store::error::StoreError;
+use crate::store::objects::{ObjectKind, Objects, object_id};
+use crate::store::pack::Deflater;
+use crate::store::pack::delta::{self, DeltaError};
+use crate::store::pack::entry::{EntryKind, write_header};
+use crate::store::pack::ids::IdTable;
+use crate::store::pack::index::IndexEntry;
+use crate::store::pack::reader::links;
+use crate::store::pack::writer::seal;
+
+/// Bytes of contents that are kept for the deltas to come.
+const CACHE_BYTES: usize = 16 << 20;
+/// The most deltas that may come before their base.
+const MAX_DEFERRED: usize = 10_000;
+
+/// An object of the pack.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) index: IndexEntry,
+    /// `None` while it is a delta whose base is not known.
+    pub(super) kind: Option<ObjectKind>,
+    pub(super) referenced: bool,
+    /// For a tree: how deep folders lie in it, at most.
+    pub(super) height: u16,
+}
+
+/// A commit of the pack.
+pub(super) struct NewCommit {
+    pub(super) id: CommitId,
+    pub(super) parents: Vec<CommitId>,
+}
+
+/// Contents that deltas may stand on, the last used ones.
+#[derive(Default)]
+struct Cache {
+    contents: HashMap<u32, (Arc<Vec<u8>>, u64)>,
+    uses: VecDeque<(u32, u64)>,
+    clock: u64,
+    bytes: usize,
+}
+
+impl Cache {
+    fn get(&mut self, entry: u32) -> Option<Arc<Vec<u8>>> {
+        let (content, used) = self.contents.get_mut(&entry)?;
+        self.clock += 1;
+        *used = self.clock;
+        let content = Arc::clone(content);
+        self.uses.push_back((entry, self.clock));
+        self.trim();
+        Some(content)
+    }
+
+    fn put(&mut self, entry: u32, content: Arc<Vec<u8>>) {
+        if content.len() > CACHE_BYTES / 2 {
+            return;
+        }
+        self.clock += 1;
+        self.bytes += content.len() + 100;
+        if let Some((old, _)) = self.contents.insert(entry, (content, self.clock)) {
+            self.bytes -= old.len() + 100;
+        }
+        self.uses.push_back((entry, self.clock));
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        while self.bytes > CACHE_BYTES || self.uses.len() > 2 * self.contents.len() + 64 {
+            let Some((entry, used)) = self.uses.pop_front() else { return };
+            let Some((content, last)) = self.contents.get(&entry) else { continue };
+            if *last != used {
+                continue;
+            }
+            if self.bytes > CACHE_BYTES {
+                self.bytes -= content.len() + 100;
+                self.contents.remove(&entry);
+            } else {
+                // Only the list of uses was too long; this content has no other use in it.
+                self.uses.push_back((entry, used));
+            }
+        }
+    }
+}
+
+/// What a delta stands on.
+#[derive(Clone, Copy)]
+enum BaseOf {
+    Entry(u32),
+    /// An object of the repository.
+    Outside(ObjectId),
+}
+
+/// Makes the objects of the entries, checks each, and notes what they refer to.
+pub(super) struct Intake<'a> {
+    objects: Objects,
+    limits: &'a Limits,
+    to: OnDisk<'a>,
+    /// Of what is on disk, up to `hashed`.
+    hasher: gix_hash::Hasher,
+    hashed: u64,
+    entries: Vec<Entry>,
+    table: IdTable,
+    cache: Cache,
+    /// The objects of the repository that deltas stand on, by their kind.
+    borrowed: HashMap<ObjectId, ObjectKind>,
+    deferred: Vec<u32>,
+    commits: Vec<NewCommit>,
+    pending: HashSet<(ObjectId, ObjectKind)>,
+    ordered: bool,
+}
+
+impl<'a> Intake<'a> {
+    pub(super) fn new(to: OnDisk<'a>, objects: Objects, limits: &'a Limits) -> Self {
+        Self {
+            objects,
+            limits,
+            to,
+            hasher: gix_hash::hasher(gix_hash::Kind::Sha1),
+            hashed: 0,
+            entries: Vec::new(),
+            table: IdTable::default(),
+            cache: Cache::default(),
+            borrowed: HashMap::new(),
+            deferred: Vec::new(),
+            commits: Vec::new(),
+            pending: HashSet::new(),
+            ordered: true,
+        }
+    }
+
+    /// Takes entries, in their order, which are on disk up to `settled`.
+    pub(super) fn take(&mut self, entries: Vec<Received>, settled: u64) -> Result<(), StoreError> {
+        let mut buffer = vec![0; 64 << 10];
+        while self.hashed < settled {
+            let len = usize::try_from(settled - self.hashed).map_or(buffer.len(), |rest| rest.min(buffer.len()));
+            let read = self.to.read(&mut buffer[..len], self.hashed)?;
+            if read == 0 {
+                return Err(damaged("it became shorter on disk"));
+            }
+            self.hasher.update(&buffer[..read]);
+            self.hashed += read as u64;
+        }
+        for Received { offset, crc, kind, content } in entries {
+            let entry = u32::try_from(self.entries.len()).expect("no more than the limit");
+            let index = IndexEntry { id: ObjectId::from_bytes([0; 20]), crc, offset };
+            self.entries.push(Entry { index, kind: None, referenced: false, height: 0 });
+            match (content, kind) {
+                (Content::Hashed(id), _) => self.note(entry, ObjectKind::Blob, id)?,
+                (Content::Held(content), EntryKind::Whole(kind)) => self.object(entry, kind, content, None)?,
+                (Content::Held(delta), kind) => self.delta(entry, kind, &delta)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the objects of the deltas that came before what they stand on.
+    fn deferred(&mut self) -> Result<(), StoreError> {
+        for _ in 0..self.limits.chain {
+            if self.deferred.is_empty() {
+                return Ok(());
+            }
+            let before = self.deferred.len();
+            let mut missing = Vec::new();
+            for entry in std::mem::take(&mut self.deferred) {
+                let offset = self.entries[entry as usize].index.offset;
+                let (kind, delta) = self.to.entry(offset, self.limits.held_bytes)?;
+                self.delta(entry, kind, &delta)?;
+                if let EntryKind::IdDelta(base) = kind {
+                    missing.push(base);
+                }
+            }
+            if self.deferred.len() == before {
+                return Err(StoreError::Prerequisites { missing });
+            }
+        }
+        Err(hostile("the received pack", "its deltas stand on one another without end"))
+    }
+
+    fn find(&self, id: &ObjectId) -> Option<u32> {
+        self.table.get(id, |at| self.entries[at as usize].index.id)
+    }
+
+    /// Makes the object that a delta makes, or defers it if its base is still to come.
+    fn delta(&mut self, entry: u32, kind: EntryKind, delta: &[u8]) -> Result<(), StoreError> {
+        let Some(base) = self.base(entry, kind)? else {
+            if self.deferred.len() == MAX_DEFERRED {
+                return Err(hostile("the received pack", "too many deltas come before what they stand on"));
+            }
+            self.deferred.push(entry);
+            self.ordered = false;
+            return Ok(());
+        };
+        let limit = self.limits.held_bytes;
+        let declared = delta::result_size(delta).map_err(damaged)?;
+        if declared > limit as u64 {
+            return Err(too_large("an object that a delta makes", limit as u64));
+        }
+        let (kind, base_content) = self.content(base)?;
+        let content = delta::apply(&base_content, delta, limit).map_err(|error| match error {
+            DeltaError::TooLarge => too_large("an object that a delta makes", limit as u64),
+            other => damaged(format!("a delta cannot be applied: {other}")),
+        })?;
+        self.object(entry, kind, content, Some(&(base, base_content)))
+    }
+
+    /// What the delta at `entry` stands on; `None` if that is not known yet.
+    fn base(&mut self, entry: u32, kind: EntryKind) -> Result<Option<BaseOf>, StoreError> {
+        let base = match kind {
+            EntryKind::Whole(_) => return Ok(None),
+            EntryKind::OffsetDelta(distance) => {
+                let offset = self.entries[entry as usize].index.offset.checked_sub(distance).filter(|_| distance > 0);
+                let found = offset
+                    .and_then(|offset| self.entries.binary_search_by_key(&offset, |entry| entry.index.offset).ok());
+                let found = found.ok_or_else(|| hostile("the received pack", "a delta stands on no entry"))?;
+                u32::try_from(found).expect("as many entries as were counted")
+            }
+            EntryKind::IdDelta(id) => match self.find(&id) {
+                Some(found) => found,
+                None if self.borrowed.contains_key(&id) => return Ok(Some(BaseOf::Outside(id))),
+                None => {
+                    return Ok(match self.objects.header(&id)? {
+                        Some((_, size)) if size > self.limits.held_bytes as u64 => {
+                            return Err(too_large("an object that others are made of", self.limits.held_bytes as u64));
+                        }
+                        Some((kind, _)) => {
+                            self.borrowed.insert(id, kind);
+                            Some(BaseOf::Outside(id))
+                        }
+                        None => None,
+                    });
+                }
+            },
+        };
+        Ok(self.entries[base as usize].kind.map(|_| BaseOf::Entry(base)))
+    }
+
+    /// The content of something that deltas stand on.
+    fn content(&mut self, base: BaseOf) -> Result<(ObjectKind, Arc<Vec<u8>>), StoreError> {
+        let mut deltas = Vec::new();
+        let mut at = base;
+        let (kind, mut content) = loop {
+            match at {
+                BaseOf::Outside(id) => {
+                    let mut content = Vec::new();
+                    let kind = self.objects.try_read(&id, &mut content)?.ok_or(StoreError::Missing { id })?;
+                    break (kind, Arc::new(content));
+                }
+                BaseOf::Entry(entry) => {
+                    let kind = self.entries[entry as usize].kind.ok_or_else(|| damaged("a delta has no base"))?;
+                    if let Some(content) = self.cache.get(entry) {
+                        break (kind, content);
+                    }
+                    let offset = self.entries[entry as usize].index.offset;
+                    let (entry_kind, inflated) = self.to.entry(offset, self.limits.held_bytes)?;
+                    if let EntryKind::Whole(kind) = entry_kind {
+                        let content = Arc::new(inflated);
+                        self.cache.put(entry, Arc::clone(&content));
+                        break (kind, content);
+                    }
+                    at = self.base(entry, entry_kind)?.ok_or_else(|| damaged("a delta has no base"))?;
+                    deltas.push((entry, inflated));
+                    if deltas.len() > self.limits.chain
+                        || deltas.iter().map(|(_, delta)| delta.len()).sum::<usize>() > 2 * self.limits.held_bytes
+                    {
+                        return Err(too_large("a chain of deltas", self.limits.chain as u64));
+                    }
+                }
+            }
+        };
+        while let Some((entry, delta)) = deltas.pop() {
+            content = Arc::new(delta::apply(&content, &delta, self.limits.held_bytes).map_err(damaged)?);
+            self.cache.put(entry, Arc::clone(&content));
+        }
+        Ok((kind, content))
+    }
+
+    /// Takes an object whose content is known: checks what can be checked of it alone, and notes what it refers to.
+    fn object(
+        &mut self,
+        entry: u32,
+        kind: ObjectKind,
+        content: Vec<u8>,
+        base: Option<&(BaseOf, Arc<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        let id = object_id(kind, &content);
+        match kind {
+            ObjectKind::Blob => {}
+            ObjectKind::Commit => self.commit(entry, id.as_commit(), &content)?,
+            ObjectKind::Tree => {
+                let mut height = match base {
+                    Some((BaseOf::Entry(base), _)) => self.entries[*base as usize].height,
+                    _ => 1,
+                };
+                let base = base.map_or(&[][..], |(_, content)| content);
+                let mut references = Vec::new();
+                check_tree(base, &content, &mut |kind, id| references.push((kind, id)))
+                    .map_err(|detail| hostile(format!("tree {id}"), detail))?;
+                for (kind, id) in references {
+                    height = height.max(self.refer(kind, id)?.saturating_add(1));
+                }
+                if height > self.limits.depth {
+                    return Err(hostile(format!("tree {id}"), "folders lie too deep in each other"));
+                }
+                self.entries[entry as usize].height = height;
+            }
+        }
+        self.note(entry, kind, id)?;
+        if kind == ObjectKind::Tree || base.is_some() {
+            self.cache.put(entry, Arc::new(content));
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, entry: u32, kind: ObjectKind, id: ObjectId) -> Result<(), StoreError> {
+        if id == ObjectId::from_bytes([0; 20]) {
+            return Err(hostile("the received pack", "an object in it is made to collide with another"));
+        }
+        if self.find(&id).is_some() {
+            return Err(damaged(format!("object {id} is in it twice")));
+        }
+        self.entries[entry as usize].index.id = id;
+        self.entries[entry as usize].kind = Some(kind);
+        self.table.insert(&id, entry, |at| self.entries[at as usize].index.id);
+        Ok(())
+    }
+
+    fn commit(&mut self, entry: u32, id: CommitId, content: &[u8]) -> Result<(), StoreError> {
+        let nonsense = |detail: &dyn ToString| hostile(format!("commit {id}"), detail.to_string());
+        Commit::parse(id, content).map_err(|error| nonsense(&error))?;
+        let links = links(content).ok_or_else(|| nonsense(&"it makes no sense"))?;
+        if content.contains(&0) {
+            return Err(nonsense(&"it has a NUL byte"));
+        }
+        self.refer(ObjectKind::Tree, links.tree.into())?;
+        // The first commit follows something outside; each other must follow the one before.
+        self.ordered &= self.commits.last().is_none_or(|last| links.parents.contains(&last.id));
+        for &parent in &links.parents {
+            self.refer(ObjectKind::Commit, parent.into())?;
+        }
+        self.entries[entry as usize].referenced = true;
+        self.commits.push(NewCommit { id, parents: links.parents });
+        Ok(())
+    }
+
+    /// Notes a reference; answers with the height of what it refers to, where that is known.
+    fn refer(&mut self, kind: ObjectKind, id: ObjectId) -> Result<u16, StoreError> {
+        if let Some(found) = self.find(&id) {
+            let entry = &mut self.entries[found as usize];
+            entry.referenced = true;
+            return if entry.kind == Some(kind) { Ok(entry.height) } else { Err(wrong_kind(id, kind)) };
+        }
+        if self.pending.len() >= self.limits.objects as usize {
+            return Err(too_large("the number of references in the received pack", self.limits.objects.into()));
+        }
+        self.pending.insert((id, kind));
+        Ok(0)
+    }
+
+    /// Ends the pack, whose last entry ends at `end`, and completes it with what its deltas stand on outside.
+    pub(super) fn finish(mut self, end: u64, trailer: [u8; 20]) -> Result<Indexed, StoreError> {
+        self.deferred()?;
+        let sum = self.hasher.try_finalize().map_err(|error| hostile("the received pack", error))?;
+        if sum.as_bytes() != trailer {
+            return Err(damaged("its checksum is wrong"));
+        }
+        let mut end = end;
+        let OnDisk { file, path } = self.to;
+        let failed = |error| StoreError::io("write", path)(error);
+        let mut bases: Vec<_> = self.borrowed.into_iter().collect();
+        bases.sort_unstable();
+        bases.retain(|(id, _)| self.table.get(id, |at| self.entries[at as usize].index.id).is_none());
+        let checksum = if bases.is_empty() {
+            file.write_all_at(&trailer, end).map_err(failed)?;
+            trailer
+        } else {
+            let (mut deflater, mut content, mut entry) = (Deflater::default(), Vec::new(), Vec::new());
+            for (id, kind) in bases {
+                self.objects.read(kind, &id, &mut content)?;
+                entry.clear();
+                write_header(&mut entry, EntryKind::Whole(kind), content.len() as u64);
+                deflater.deflate(&content, &mut entry);
+                file.write_all_at(&entry, end).map_err(failed)?;
+                let index = IndexEntry { id, crc: crc32fast::hash(&entry), offset: end };
+                self.entries.push(Entry { index, kind: Some(kind), referenced: true, height: 0 });
+                end += entry.len() as u64;
+            }
+            seal(file, u32::try_from(self.entries.len()).expect("limited"), end).map_err(failed)?
+        };
+        Ok(Indexed {
+            entries: self.entries,
+            table: self.table,
+            checksum,
+            commits: self.commits,
+            pending: self.pending,
+            ordered: self.ordered,
+        })
+    }
+}
+
+/// The objects of a pack that was received.
+pub(super) struct Indexed {
+    pub(super) entries: Vec<Entry>,
+    pub(super) table: IdTable,
+    pub(super) checksum: [u8; 20],
+    pub(super) commits: Vec<NewCommit>,
+    /// References to what did not stand before them.
+    pub(super) pending: HashSet<(ObjectId, ObjectKind)>,
+    pub(super) ordered: bool,
+}

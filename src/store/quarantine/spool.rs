@@ -1,0 +1,252 @@
+//! The stream of a pack: taken apart into entries, inflated, and written to the disk as it came.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::{Limits, damaged, hostile, too_large};
+use crate::id::ObjectId;
+use crate::store::bundle::unreadable;
+use crate::store::error::StoreError;
+use crate::store::objects::{ObjectHasher, ObjectKind};
+use crate::store::pack::entry::{EntryHeader, EntryKind, HeaderError, MAX_ENTRY_HEADER, TRAILER_LEN, pack_header};
+
+/// Where a received pack is written to.
+#[derive(Clone, Copy)]
+pub(super) struct OnDisk<'a> {
+    pub(super) file: &'a File,
+    /// For errors.
+    pub(super) path: &'a Path,
+}
+
+/// An entry of the stream.
+pub(super) struct Received {
+    pub(super) offset: u64,
+    pub(super) crc: u32,
+    pub(super) kind: EntryKind,
+    pub(super) content: Content,
+}
+
+pub(super) enum Content {
+    /// What was deflated in it.
+    Held(Vec<u8>),
+    /// A content too large to be held, by its id.
+    Hashed(ObjectId),
+}
+
+/// Takes the stream of a pack apart.
+pub(super) struct Spool<'a> {
+    from: &'a mut dyn Read,
+    to: OnDisk<'a>,
+    limits: &'a Limits,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Where in the pack the buffer begins.
+    offset: u64,
+    /// Of the entry that is being read.
+    crc: crc32fast::Hasher,
+    inflate: Decompress,
+}
+
+impl<'a> Spool<'a> {
+    pub(super) fn new(from: &'a mut dyn Read, to: OnDisk<'a>, limits: &'a Limits) -> Self {
+        Self {
+            from,
+            to,
+            limits,
+            buffer: vec![0; 256 << 10],
+            start: 0,
+            end: 0,
+            offset: 0,
+            crc: crc32fast::Hasher::new(),
+            inflate: Decompress::new(true),
+        }
+    }
+
+    /// Writes what was consumed to the disk; answers with how much of the pack is there.
+    pub(super) fn settle(&mut self) -> Result<u64, StoreError> {
+        if self.start > 0 {
+            let consumed = &self.buffer[..self.start];
+            self.to.file.write_all_at(consumed, self.offset).map_err(StoreError::io("write", self.to.path))?;
+            self.offset += self.start as u64;
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.offset > self.limits.pack_bytes {
+            return Err(too_large("the received pack", self.limits.pack_bytes));
+        }
+        Ok(self.offset)
+    }
+
+    /// Sees to it that `wanted` bytes are ahead, unless there are no more.
+    fn fill(&mut self, wanted: usize) -> Result<&[u8], StoreError> {
+        if self.end - self.start < wanted {
+            self.settle()?;
+            while self.end < wanted {
+                match self.from.read(&mut self.buffer[self.end..]) {
+                    Ok(0) => break,
+                    Ok(read) => self.end += read,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(unreadable(error)),
+                }
+            }
+        }
+        Ok(&self.buffer[self.start..self.end])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.crc.update(&self.buffer[self.start..self.start + bytes]);
+        self.start += bytes;
+    }
+
+    /// The number of entries that the pack says it has.
+    pub(super) fn count(&mut self) -> Result<u32, StoreError> {
+        let len = pack_header(0).len();
+        let count = match self.fill(len)?.first_chunk::<12>() {
+            Some([b'P', b'A', b'C', b'K', 0, 0, 0, 2, count @ ..]) => u32::from_be_bytes(*count),
+            _ => return Err(damaged("it does not begin as a pack does")),
+        };
+        if count > self.limits.objects {
+            return Err(too_large("the number of objects in the received pack", self.limits.objects.into()));
+        }
+        self.consume(len);
+        Ok(count)
+    }
+
+    /// The next entry.
+    pub(super) fn entry(&mut self) -> Result<Received, StoreError> {
+        let offset = self.offset + self.start as u64;
+        self.crc = crc32fast::Hasher::new();
+        let header = EntryHeader::parse(self.fill(MAX_ENTRY_HEADER)?).map_err(|error| match error {
+            HeaderError::Kind(_) => hostile("the received pack", error),
+            _ => damaged(error),
+        })?;
+        self.consume(header.len);
+        self.inflate.reset(true);
+        let held = self.limits.held_bytes;
+        let content = match usize::try_from(header.size) {
+            Ok(size) if size <= held => Content::Held(self.held(size)?),
+            _ if header.kind == EntryKind::Whole(ObjectKind::Blob) => Content::Hashed(self.hashed(header.size)?),
+            _ => return Err(too_large("an object in the received pack", held as u64)),
+        };
+        Ok(Received { offset, crc: self.crc.clone().finalize(), kind: header.kind, content })
+    }
+
+    fn held(&mut self, size: usize) -> Result<Vec<u8>, StoreError> {
+        // One more, to notice an entry with more than it declares.
+        let mut content = vec![0; size + 1];
+        match self.inflate(&mut content)? {
+            (made, true) if made == size => {
+                content.truncate(size);
+                Ok(content)
+            }
+            _ => Err(damaged("an entry has not the size that it declares")),
+        }
+    }
+
+    fn hashed(&mut self, size: u64) -> Result<ObjectId, StoreError> {
+        if size > self.limits.blob_bytes {
+            return Err(too_large("a content in the received pack", self.limits.blob_bytes));
+        }
+        let mut hasher = ObjectHasher::new(ObjectKind::Blob, size);
+        let mut chunk = vec![0; 64 << 10];
+        let mut rest = size;
+        loop {
+            let (made, end) = self.inflate(&mut chunk)?;
+            hasher.update(&chunk[..made]);
+            rest = rest
+                .checked_sub(made as u64)
+                .filter(|&rest| !end || rest == 0)
+                .ok_or_else(|| damaged("an entry has not the size that it declares"))?;
+            if end {
+                return Ok(hasher.finish());
+            }
+        }
+    }
+
+    /// Inflates the next bytes into `out`; answers with how many there were, and whether they were the last.
+    fn inflate(&mut self, out: &mut [u8]) -> Result<(usize, bool), StoreError> {
+        let mut made = 0;
+        loop {
+            let at_end = self.fill(1)?.is_empty();
+            let input = &self.buffer[self.start..self.end];
+            let step = step(&mut self.inflate, input, &mut out[made..])?;
+            self.consume(step.taken);
+            made += step.made;
+            match step.end {
+                true => return Ok((made, true)),
+                _ if made == out.len() => return Ok((made, false)),
+                _ if at_end => return Err(damaged("it is cut off")),
+                _ => {}
+            }
+        }
+    }
+
+    /// The checksum at the end, and where it stands; there must be nothing behind it.
+    pub(super) fn trailer(&mut self) -> Result<(u64, [u8; 20]), StoreError> {
+        let end = self.settle()?;
+        let trailer = self.fill(pack_trailer_len() + 1)?.try_into();
+        Ok((end, trailer.map_err(|_| damaged("it does not end with its checksum"))?))
+    }
+}
+
+fn pack_trailer_len() -> usize {
+    usize::try_from(TRAILER_LEN).expect("twenty")
+}
+
+struct Step {
+    taken: usize,
+    made: usize,
+    end: bool,
+}
+
+fn step(inflate: &mut Decompress, input: &[u8], out: &mut [u8]) -> Result<Step, StoreError> {
+    let (ins, outs) = (inflate.total_in(), inflate.total_out());
+    let status = inflate.decompress(input, out, FlushDecompress::None).map_err(damaged)?;
+    Ok(Step {
+        taken: usize::try_from(inflate.total_in() - ins).expect("no more than there was"),
+        made: usize::try_from(inflate.total_out() - outs).expect("no more than there was room"),
+        end: status == Status::StreamEnd,
+    })
+}
+
+impl OnDisk<'_> {
+    pub(super) fn read(&self, buffer: &mut [u8], at: u64) -> Result<usize, StoreError> {
+        self.file.read_at(buffer, at).map_err(StoreError::io("read", self.path))
+    }
+
+    /// The entry at `offset`, which has been received before, with what is deflated in it: up to `limit` bytes.
+    pub(super) fn entry(&self, offset: u64, limit: usize) -> Result<(EntryKind, Vec<u8>), StoreError> {
+        let mut buffer = vec![0; 16 << 10];
+        let mut at = offset;
+        let mut len = self.read(&mut buffer, at)?;
+        let header = EntryHeader::parse(&buffer[..len]).map_err(damaged)?;
+        let size = usize::try_from(header.size).ok().filter(|&size| size <= limit);
+        let size = size.ok_or_else(|| too_large("an object that others are made of", limit as u64))?;
+        let mut content = vec![0; size + 1];
+        let (mut start, mut made) = (header.len, 0);
+        let mut inflate = Decompress::new(true);
+        loop {
+            if start == len {
+                at += len as u64;
+                len = self.read(&mut buffer, at)?;
+                start = 0;
+            }
+            let step = step(&mut inflate, &buffer[start..len], &mut content[made..])?;
+            start += step.taken;
+            made += step.made;
+            if step.end && made == size {
+                content.truncate(size);
+                return Ok((header.kind, content));
+            }
+            if step.end || len == 0 || made > size {
+                return Err(damaged("an entry changed on disk"));
+            }
+        }
+    }
+}

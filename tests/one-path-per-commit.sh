@@ -8,14 +8,15 @@
 set -eu
 cd "${1:-.}"
 git log --no-merges --root --raw -r -t --no-renames --no-abbrev --format='commit %H' refs/heads/main | awk '
+BEGIN { FS = "\t"; empty = "4b825dc642cb6eb9a060e54bf8d69288fbee4904" }
 function tell() { if (commit != "" && paths != 1) { print commit ": " paths + 0 " paths"; bad = 1 } }
-BEGIN { empty = "4b825dc642cb6eb9a060e54bf8d69288fbee4904" }
-/^commit / { tell(); commit = $2; paths = 0; commits++; next }
+/^commit / { tell(); commit = substr($1, 8); paths = 0; split("", seen); commits++; next }
 /^:/ {
-	tree = ($1 == ":040000" || $1 == ":000000") && ($2 == "040000" || $2 == "000000")
-	if (!tree) paths++
-	else if ($3 == empty && $2 == "000000") paths++
-	else if ($4 == empty && $1 == ":000000") paths++
-	else if ($4 == empty || $3 == empty) { if ($4 == empty) paths++ }
+	split($1, field, " ") # old mode, new mode, old id, new id, what
+	tree = (field[1] == ":040000" || field[1] == ":000000") && (field[2] == "040000" || field[2] == "000000")
+	leaf = !tree
+	# An empty folder came, or went; but not one that became a folder with something in it.
+	if (tree && (field[4] == empty || (field[3] == empty && field[2] == "000000"))) leaf = 1
+	if (leaf && !($2 in seen)) { seen[$2] = 1; paths++ }
 }
 END { tell(); if (!commits) { print "no commits"; bad = 1 } if (bad) exit 1; print commits " commits, one path each" }'

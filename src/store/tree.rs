@@ -188,7 +188,7 @@ fn lookup_at(objects: &Objects, tree: TreeId, wanted: &[(usize, &[u8])], found: 
     below.into_iter().try_for_each(|(folder, wanted)| lookup_at(objects, folder, &wanted, found))
 }
 
-/// Every leaf that differs between two trees (`None`: nothing at all), in the order of paths as trees have it. A
+/// Every leaf that differs between two trees (`None`: nothing at all), once, in the order of paths as trees have it. A
 /// folder that gets its first file is no longer an empty folder: both are told, the empty folder first. Names that
 /// git forbids are told as damage; submodules, which foldersync does not keep, are passed over.
 pub fn diff(
@@ -238,6 +238,8 @@ fn diff_at(
     }
     let mut olds = entries(&old_content).peekable();
     let mut news = entries(&new_content).peekable();
+    // Names at which a file and an empty folder changed places: told with the file.
+    let mut switched: Vec<&[u8]> = Vec::new();
     loop {
         let take = |entry: Option<&Result<TreeEntry<'_>, TreeFormatError>>| match entry {
             Some(Err(error)) => Err(damaged(this)(*error)),
@@ -265,8 +267,23 @@ fn diff_at(
             prefix.push(b'/');
         }
         prefix.extend_from_slice(name);
-        let (old_leaf, new_leaf) = (a.and_then(|a| a.leaf()), b.and_then(|b| b.leaf()));
-        if old_leaf != new_leaf {
+        let (mut old_leaf, mut new_leaf) = (a.and_then(|a| a.leaf()), b.and_then(|b| b.leaf()));
+        // A file and an empty folder of the same name are one path, though they do not stand at the same place.
+        let told = a.xor(b).is_some_and(|entry| entry.is_tree() && switched.contains(&entry.name));
+        if let (Some(file), None) = (a, b)
+            && !file.is_tree()
+            && let Some(twin) = empty_folder_ahead(news.clone(), file.name)
+        {
+            new_leaf = Some(twin);
+            switched.push(file.name);
+        } else if let (None, Some(file)) = (a, b)
+            && !file.is_tree()
+            && let Some(twin) = empty_folder_ahead(olds.clone(), file.name)
+        {
+            old_leaf = Some(twin);
+            switched.push(file.name);
+        }
+        if old_leaf != new_leaf && !told {
             let path = SyncPath::new(&prefix[..]).map_err(|error| {
                 StoreError::damaged(format!("tree {this}"), format!("{}: {error}", crate::path::quote(prefix)))
             })?;
@@ -281,6 +298,19 @@ fn diff_at(
         }
         prefix.truncate(length);
     }
+}
+
+/// The empty folder `name` among the entries ahead, which are past the place of a file of that name.
+fn empty_folder_ahead<'a>(
+    ahead: impl Iterator<Item = Result<TreeEntry<'a>, TreeFormatError>>,
+    name: &[u8],
+) -> Option<Entry> {
+    ahead
+        .map_while(Result::ok)
+        .take_while(|entry| name_order(entry.name, entry.is_tree(), name, true).is_le())
+        .find(|entry| entry.name == name)
+        .and_then(|entry| entry.leaf())
+        .filter(|leaf| leaf.kind == Kind::EmptyFolder)
 }
 
 /// The tree that `base` becomes by `edits`, which must be sorted by path, one a path. New trees go to `sink`,
@@ -373,4 +403,90 @@ fn edit_at(
         return Ok(Some(base));
     }
     sink(&edited).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// A repository with the trees of these, each a list of paths; a path that ends in a slash is an empty folder.
+    fn trees(dir: &Path, lists: &[&[&str]]) -> (Objects, Vec<TreeId>) {
+        assert!(Command::new("git").args(["init", "-q"]).arg(dir).status().expect("git").success());
+        let objects = Objects::open(&dir.join(".git/objects")).expect("objects");
+        let mut sink = |content: &[u8]| -> Result<TreeId, StoreError> {
+            let file = dir.join("tree");
+            std::fs::write(&file, content).expect("write");
+            let output = Command::new("git")
+                .args(["hash-object", "-w", "-t", "tree", "--literally"])
+                .arg(&file)
+                .current_dir(dir)
+                .output()
+                .expect("git");
+            let id = String::from_utf8(output.stdout).expect("text");
+            Ok(id.trim().parse().expect("an id"))
+        };
+        let trees = lists
+            .iter()
+            .map(|list| {
+                let mut edits: Vec<Edit> = list
+                    .iter()
+                    .map(|path| match path.strip_suffix('/') {
+                        Some(path) => {
+                            Edit { path: SyncPath::new(path).expect("valid"), entry: Some(Entry::EMPTY_FOLDER) }
+                        }
+                        None => {
+                            let id = crate::store::object_id(crate::store::ObjectKind::Blob, b"x");
+                            Edit {
+                                path: SyncPath::new(*path).expect("valid"),
+                                entry: Some(Entry { kind: Kind::File, id }),
+                            }
+                        }
+                    })
+                    .collect();
+                edits.sort();
+                edit(&objects, TreeId::EMPTY, &edits, &mut sink).expect("edit")
+            })
+            .collect();
+        (objects, trees)
+    }
+
+    fn told(old: &[&str], new: &[&str]) -> Vec<String> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (objects, trees) = trees(dir.path(), &[old, new]);
+        let mut told = Vec::new();
+        diff(&objects, Some(trees[0]), Some(trees[1]), &mut |change| {
+            let word = |entry: Option<Entry>| entry.map_or("nothing".to_owned(), |entry| format!("{:?}", entry.kind));
+            told.push(format!("{}: {} -> {}", change.path, word(change.old), word(change.new)));
+            Ok(())
+        })
+        .expect("diff");
+        told
+    }
+
+    #[test]
+    fn a_file_and_an_empty_folder_that_change_places_are_one_change() {
+        assert_eq!(told(&["x", "x.txt"], &["x.txt", "x/"]), ["x: File -> EmptyFolder"]);
+        assert_eq!(told(&["x-y", "x.txt", "x/"], &["x", "x-y"]), ["x: EmptyFolder -> File", "x.txt: File -> nothing"]);
+    }
+
+    #[test]
+    fn a_file_and_a_folder_that_change_places_are_told_path_by_path() {
+        assert_eq!(told(&["x"], &["x/y"]), ["x: File -> nothing", "x/y: nothing -> File"]);
+        assert_eq!(told(&["x/"], &["x/y"]), ["x: EmptyFolder -> nothing", "x/y: nothing -> File"]);
+    }
+
+    #[test]
+    fn looks_up_many_paths_at_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (objects, trees) = trees(dir.path(), &[&["a/b", "a-b", "a/c/d", "e/"]]);
+        let paths: Vec<SyncPath> = ["a", "a-b", "a/b", "a/c/d", "a/none", "e", "e/f", "z"]
+            .map(|path| SyncPath::new(path).expect("valid"))
+            .into();
+        let many = lookup_many(&objects, trees[0], &paths.iter().collect::<Vec<_>>()).expect("lookup");
+        for (path, at) in paths.iter().zip(many) {
+            assert_eq!(at, lookup(&objects, trees[0], path).expect("lookup"), "{path}");
+        }
+    }
 }

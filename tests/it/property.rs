@@ -135,8 +135,13 @@ fn blob_id(content: &[u8]) -> String {
     foldersync::store::object_id(foldersync::store::ObjectKind::Blob, content).to_string()
 }
 
+/// How many runs: few in the ordinary tests, as many as wanted by `PROPTEST_CASES`.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn folders_converge_and_lose_nothing(count in 2usize..=4, steps in proptest::collection::vec(step(), 1..30)) {

@@ -164,7 +164,7 @@ impl Site {
 
     /// Every content in the history of the head: the ids of all blobs.
     pub(crate) fn history(&self) -> BTreeSet<String> {
-        let objects = self.git(&["rev-list", "--objects", "main"]);
+        let objects = self.git(&["rev-list", "--objects", "--all"]);
         objects
             .lines()
             .filter_map(|line| line.split_once(' ').filter(|(_, path)| !path.is_empty()))

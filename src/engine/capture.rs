@@ -215,7 +215,7 @@ impl Work<'_> {
             message.mtime = mtime;
             match change.new {
                 Some(entry) if change.old.is_none() => {
-                    message.renamed_from = leaving.take(&change.path, entry, edits.last())
+                    message.renamed_from = leaving.take(&change.path, entry, edits.last());
                 }
                 None => message.renamed_to = leaving.went_to(&change.path),
                 _ => {}
@@ -438,10 +438,7 @@ fn stream<'root>(
             }
         }
         let size = leaf.size;
-        let id = match burst.blob_from_stream(size, &mut leaf) {
-            Ok(id) => id,
-            Err(error) => return Err(error.into()),
-        };
+        let id = burst.blob_from_stream(size, &mut leaf)?;
         if let Some(id) = id
             && leaf.unchanged().map_err(EngineError::io("read", std::path::Path::new(&path.to_string())))?
         {

@@ -122,19 +122,24 @@ impl EngineError {
     /// The kind of failure, which decides the exit code.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }) => Failure::Damaged,
-            Self::Store(StoreError::Hostile { .. } | StoreError::TooLarge { .. } | StoreError::Unfit { .. })
-            | Self::Unrelated { .. } => Failure::Refused,
-            Self::Store(StoreError::Locked { .. } | StoreError::RefMoved { .. }) => Failure::Busy,
-            Self::Revision(_) | Self::NoFolder { .. } | Self::NotEmpty { .. } => Failure::Usage,
-            Self::Unreachable { .. } | Self::Transport(_) => Failure::Unreachable,
-            Self::Protocol(_) => Failure::Refused,
-            Self::PeerFault { failure, .. } => *failure,
-            Self::History(HistoryError::Rev(_)) => Failure::Usage,
-            Self::History(HistoryError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. })) => {
-                Failure::Damaged
+            Self::Store(error) | Self::Merge(MergeError::Store(error)) | Self::History(HistoryError::Store(error)) => {
+                match error {
+                    StoreError::Missing { .. } | StoreError::Damaged { .. } => Failure::Damaged,
+                    StoreError::Hostile { .. } | StoreError::TooLarge { .. } | StoreError::Unfit { .. } => {
+                        Failure::Refused
+                    }
+                    StoreError::Locked { .. } | StoreError::RefMoved { .. } => Failure::Busy,
+                    _ => Failure::Failed,
+                }
             }
-            Self::Merge(MergeError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. })) => Failure::Damaged,
+            Self::Unreachable { .. }
+            | Self::Transport(_)
+            | Self::Protocol(ProtocolError::Cut { .. } | ProtocolError::Over) => Failure::Unreachable,
+            Self::Unrelated { .. } | Self::Protocol(_) => Failure::Refused,
+            Self::Revision(_) | Self::History(HistoryError::Rev(_)) | Self::NoFolder { .. } | Self::NotEmpty { .. } => {
+                Failure::Usage
+            }
+            Self::PeerFault { failure, .. } => *failure,
             _ => Failure::Failed,
         }
     }

@@ -16,9 +16,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use crate::engine::error::{EngineError, Failure};
 use crate::engine::folder::{Context, Folder, InitOptions, Work};
+use crate::engine::merge::{MergeOptions, merge};
 use crate::engine::outbox::Outbox;
 use crate::engine::peers::Remembered;
-use crate::engine::report::{Conflict, ExchangeReport};
+use crate::engine::report::ExchangeReport;
 use crate::id::{CommitId, FolderId};
 use crate::monitor::{Monitor, Silent, Stage};
 use crate::protocol::{
@@ -103,9 +104,9 @@ impl Folder {
                 let (here, there) = transport::pipe(&peer.name);
                 std::thread::scope(|scope| {
                     let served = scope.spawn(move || {
-                        other.serve(there, &ServeOptions { join: peer.join, wait, ..ServeOptions::default() })
+                        other.serve(there, ServeOptions { join: peer.join, wait, ..ServeOptions::default() })
                     });
-                    let report = self.side(here, &role, &options);
+                    let report = self.side(here, &role, options);
                     // What happened there was told to this side, if it was still there to hear.
                     let served = served.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                     match (report, served) {
@@ -122,18 +123,18 @@ impl Folder {
                 })
             }
             Address::Command(program, args) => {
-                self.side(ChildCommand::new(program, args.iter().cloned()).connect()?, &role, &options)
+                self.side(ChildCommand::new(program, args.iter().cloned()).connect()?, &role, options)
             }
         }
     }
 
     /// Serves the other side of an exchange on this process's own standard input and output.
-    pub fn serve_stdio(&self, options: &ServeOptions) -> Result<ExchangeReport, EngineError> {
+    pub fn serve_stdio(&self, options: ServeOptions) -> Result<ExchangeReport, EngineError> {
         self.serve(transport::stdio()?, options)
     }
 
     /// Serves the other side of an exchange that a peer began.
-    pub fn serve(&self, connection: Connection, options: &ServeOptions) -> Result<ExchangeReport, EngineError> {
+    pub fn serve(&self, connection: Connection, options: ServeOptions) -> Result<ExchangeReport, EngineError> {
         self.side(connection, &Role::Serves, options)
     }
 
@@ -175,7 +176,7 @@ impl Folder {
         &self,
         connection: Connection,
         role: &Role<'_>,
-        options: &ServeOptions,
+        options: ServeOptions,
     ) -> Result<ExchangeReport, EngineError> {
         let about = connection.about.clone();
         let (mut reader, mut writer, control) = connection.split();
@@ -210,7 +211,7 @@ impl Folder {
         }
     }
 
-    fn run(&self, talk: &mut Talk<'_>, role: &Role<'_>, options: &ServeOptions) -> Result<ExchangeReport, EngineError> {
+    fn run(&self, talk: &mut Talk<'_>, role: &Role<'_>, options: ServeOptions) -> Result<ExchangeReport, EngineError> {
         let wait = if options.wait { Wait::Forever } else { Wait::No };
         let mut work = self.begin("exchange", wait)?;
         let captured = work.capture(&[])?;
@@ -301,7 +302,7 @@ impl Folder {
         Ok(report)
     }
 
-    fn hello(&self, work: &Work<'_>, options: &ServeOptions) -> Result<Hello, EngineError> {
+    fn hello(&self, work: &Work<'_>, options: ServeOptions) -> Result<Hello, EngineError> {
         let mut have: Vec<CommitId> = work.head.into_iter().collect();
         for prefix in ["refs/foldersync/incoming/", "refs/remotes/"] {
             have.extend(self.store.refs().list(prefix)?.into_iter().map(|(_, commit)| commit));
@@ -332,7 +333,7 @@ impl Folder {
         peer: &str,
         ours: &Hello,
         theirs: &Hello,
-        options: &ServeOptions,
+        options: ServeOptions,
     ) -> Result<Option<FolderId>, EngineError> {
         let (here, there) = (self.id(), theirs.folder);
         let Some(there) = there.filter(|there| *there != here) else { return Ok(None) };
@@ -379,7 +380,8 @@ impl Folder {
                 }
                 admitted
             });
-            let received = receive(talk, arrived, offered);
+            let received = receive(talk, &arrived, offered);
+            drop(arrived);
             let admitted = admitting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             if received.is_err() {
                 link.abandon();
@@ -568,7 +570,7 @@ impl Link {
 
     fn data(&self, bytes: &[u8]) -> Result<(), EngineError> {
         if !self.outbox.wait_for_room() || self.over.load(Ordering::Relaxed) {
-            return Err(self.lost());
+            return Err(ProtocolError::Over.into());
         }
         let mut session = self.session();
         session.send_data(bytes)?;
@@ -593,10 +595,6 @@ impl Link {
             session = self.answered.wait(session).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
-    }
-
-    fn lost(&self) -> EngineError {
-        ProtocolError::Over.into()
     }
 
     /// Nothing more will be answered: whoever waits for it, or still sends, ends.
@@ -666,9 +664,8 @@ impl Talk<'_> {
                 };
                 self.taken = self.input.len() - rest.len();
                 match received {
-                    Ok(None) => {}
                     Ok(Some(Message::Notice(text))) => self.monitor.notice(&text),
-                    Ok(Some(Message::Working)) => {}
+                    Ok(None | Some(Message::Working)) => {}
                     Ok(Some(message)) => {
                         self.link.answered.notify_all();
                         return Ok(message);
@@ -825,7 +822,7 @@ fn sample(work: &Work<'_>, locate: Locate) -> Result<Vec<CommitId>, EngineError>
 /// Reads what the other side sends until it has sent all.
 fn receive(
     talk: &mut Talk<'_>,
-    arrived: mpsc::SyncSender<Arrival>,
+    arrived: &mpsc::SyncSender<Arrival>,
     offered: &AtomicU64,
 ) -> Result<Transferred, EngineError> {
     let mut received = Transferred::default();
@@ -877,18 +874,17 @@ impl Work<'_> {
     pub(crate) fn merge(&mut self, heads: &[CommitId]) -> Result<CommitId, EngineError> {
         let mut writer = None;
         let pack_dir = self.folder.store.pack_dir();
-        let merged =
-            crate::engine::merge::merge(&self.objects, &self.graph, heads, &Default::default(), &mut |kind, bytes| {
-                let writer = match &mut writer {
-                    Some(writer) => writer,
-                    none => none.insert(crate::store::pack::PackWriter::create(&pack_dir)?),
-                };
-                Ok(writer.put(kind, bytes)?.id)
-            })?;
+        let merged = merge(&self.objects, &self.graph, heads, &MergeOptions::default(), &mut |kind, bytes| {
+            let writer = match &mut writer {
+                Some(writer) => writer,
+                none => none.insert(crate::store::pack::PackWriter::create(&pack_dir)?),
+            };
+            Ok(writer.put(kind, bytes)?.id)
+        })?;
         if let Some(writer) = writer.filter(|_| !merged.new_commits.is_empty()) {
             writer.finish()?;
         }
-        self.conflicts.extend(merged.conflicts.into_iter().map(Conflict::from));
+        self.conflicts.extend(merged.conflicts);
         Ok(merged.head)
     }
 }

@@ -84,6 +84,7 @@ impl StoreError {
     }
 
     /// Damage of something with a name.
+    #[expect(clippy::needless_pass_by_value, reason = "so that errors and texts alike can be passed")]
     pub(crate) fn damaged(what: impl Into<String>, detail: impl ToString) -> Self {
         Self::Damaged { what: what.into(), detail: detail.to_string() }
     }

@@ -239,12 +239,11 @@ impl State {
             let mut parents = Vec::new();
             for parent in parents_in(id, &buffer) {
                 let parent = parent?;
-                parents.push(match self.find(parent) {
-                    Some(known) => known,
-                    None => {
-                        let young = self.young.push(parent);
-                        self.number(young)
-                    }
+                parents.push(if let Some(known) = self.find(parent) {
+                    known
+                } else {
+                    let young = self.young.push(parent);
+                    self.number(young)
                 });
             }
             self.set_parents(at, &parents);

@@ -4,7 +4,7 @@
 //! without writing anything. Trees come from peers: whatever is read here is taken apart with care.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::error::StoreError;
 use super::objects::Objects;
@@ -148,12 +148,15 @@ pub fn lookup(objects: &Objects, root: TreeId, path: &SyncPath) -> Result<At, St
 pub fn lookup_many(objects: &Objects, root: TreeId, paths: &[&SyncPath]) -> Result<Vec<At>, StoreError> {
     debug_assert!(paths.is_sorted(), "paths are sorted");
     let mut found = vec![At::Nothing; paths.len()];
-    let wanted: Vec<(usize, &[u8])> = paths.iter().map(|path| path.as_bytes()).enumerate().collect();
+    let wanted: Vec<Wanted<'_>> = paths.iter().map(|path| path.as_bytes()).enumerate().collect();
     lookup_at(objects, root, &wanted, &mut found)?;
     Ok(found)
 }
 
-fn lookup_at(objects: &Objects, tree: TreeId, wanted: &[(usize, &[u8])], found: &mut [At]) -> Result<(), StoreError> {
+/// A path that is looked for, below the tree at hand, and where its answer goes.
+type Wanted<'a> = (usize, &'a [u8]);
+
+fn lookup_at(objects: &Objects, tree: TreeId, wanted: &[Wanted<'_>], found: &mut [At]) -> Result<(), StoreError> {
     if wanted.is_empty() {
         return Ok(());
     }
@@ -165,7 +168,7 @@ fn lookup_at(objects: &Objects, tree: TreeId, wanted: &[(usize, &[u8])], found: 
         by_name.insert(entry.name, entry);
     }
     // Paths below one folder need not stand together (`a/b`, `a-b`, `a/c` sort otherwise), so they are gathered.
-    let mut below: Vec<(TreeId, Vec<(usize, &[u8])>)> = Vec::new();
+    let mut below: Vec<(TreeId, Vec<Wanted<'_>>)> = Vec::new();
     let mut folders: HashMap<&[u8], usize> = HashMap::new();
     for &(at, path) in wanted {
         let end = path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
@@ -226,7 +229,7 @@ fn diff_at(
     tell: &mut dyn FnMut(Change) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let this = new.or(old).unwrap_or(TreeId::EMPTY);
-    if prefix.len() > MAX_DEPTH * 2 && prefix.iter().filter(|&&byte| byte == b'/').count() > MAX_DEPTH {
+    if prefix.len() > MAX_DEPTH * 2 && prefix.split(|&byte| byte == b'/').count() > MAX_DEPTH {
         return Err(StoreError::damaged(format!("tree {this}"), "folders lie too deep in each other"));
     }
     let (mut old_content, mut new_content) = (Vec::new(), Vec::new());
@@ -329,6 +332,9 @@ pub fn edit(
     Ok(edit_at(objects, Some(base), &edits, sink)?.unwrap_or(TreeId::EMPTY))
 }
 
+/// The edits of one name in a folder: of what stands there itself, and of what is below it.
+type OfOneName<'a> = (Option<Option<Entry>>, Vec<(&'a [u8], Option<Entry>)>);
+
 fn edit_at(
     objects: &Objects,
     base: Option<TreeId>,
@@ -339,15 +345,14 @@ fn edit_at(
     if let Some(base) = base {
         objects.tree(base, &mut content)?;
     }
-    let mut state: std::collections::BTreeMap<&[u8], (u32, ObjectId)> = std::collections::BTreeMap::new();
+    let mut state: BTreeMap<&[u8], (u32, ObjectId)> = BTreeMap::new();
     for entry in entries(&content) {
         let entry = entry.map_err(damaged(base.unwrap_or(TreeId::EMPTY)))?;
         state.insert(entry.name, (entry.mode, entry.id));
     }
     let first = |path: &'_ [u8]| path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
     // Edits of one name need not stand together (`a`, `a-b`, `a/c`), so they are gathered first.
-    let mut by_name: std::collections::BTreeMap<&[u8], (Option<Option<Entry>>, Vec<(&[u8], Option<Entry>)>)> =
-        std::collections::BTreeMap::new();
+    let mut by_name: BTreeMap<&[u8], OfOneName<'_>> = BTreeMap::new();
     for &(path, entry) in edits {
         let end = first(path);
         let slot = by_name.entry(&path[..end]).or_default();
@@ -358,7 +363,7 @@ fn edit_at(
         }
     }
     for (name, (own, below)) in by_name {
-        let folder = |state: &std::collections::BTreeMap<&[u8], (u32, ObjectId)>| {
+        let folder = |state: &BTreeMap<&[u8], (u32, ObjectId)>| {
             state.get(name).filter(|(mode, _)| *mode == TREE_MODE).map(|(_, id)| id.as_tree())
         };
         match own {
@@ -432,11 +437,10 @@ mod tests {
             .map(|list| {
                 let mut edits: Vec<Edit> = list
                     .iter()
-                    .map(|path| match path.strip_suffix('/') {
-                        Some(path) => {
+                    .map(|path| {
+                        if let Some(path) = path.strip_suffix('/') {
                             Edit { path: SyncPath::new(path).expect("valid"), entry: Some(Entry::EMPTY_FOLDER) }
-                        }
-                        None => {
+                        } else {
                             let id = crate::store::object_id(crate::store::ObjectKind::Blob, b"x");
                             Edit {
                                 path: SyncPath::new(*path).expect("valid"),

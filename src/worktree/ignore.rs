@@ -10,12 +10,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::error::WorktreeError;
 use super::root::{FILE, Form, Root, status_of};
 
 /// The name of the files that hold rules.

@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;

@@ -59,7 +59,7 @@ impl Sites {
 
     pub(crate) fn try_exchange(&self, from: usize, to: usize) -> Result<ExchangeReport, EngineError> {
         let (from, to) = (&self.sites[from], &self.sites[to]);
-        from.folder().exchange(&from.target(to), false)
+        from.folder().exchange(&Site::target(to), false)
     }
 
     /// Exchanges between all until nothing moves, then checks that all are the same and sound.
@@ -95,7 +95,7 @@ impl Site {
         InitOptions { alongside: false, device: Device { id, name: format!("device-{}", self.name) } }
     }
 
-    pub(crate) fn target(&self, other: &Self) -> PeerTarget {
+    pub(crate) fn target(other: &Self) -> PeerTarget {
         PeerTarget {
             name: other.name.clone(),
             address: Address::Path(other.root.clone()),

@@ -488,6 +488,21 @@ fn an_empty_folder_is_none_with_something_in_it() {
 }
 
 #[test]
+fn a_file_that_became_an_empty_folder_and_the_other_way_round() {
+    let repository = Repository::new();
+    let (folder, file) = (Some(Entry::EMPTY_FOLDER), Some(repository.entry(Kind::File, "1")));
+    let base = repository.commit(&by("first", 0), &[], &[("p", file), ("q", folder), ("r", file)]);
+    let x = repository.commit(&by("x", 1), &[base], &[("p", folder)]);
+    let x = repository.commit(&by("x", 2), &[x], &[("q", file)]);
+    for time in 3..9 {
+        let y = repository.write(by("y", time), base, "r", "2");
+        let merged = repository.merge(&[x, y]);
+        assert_eq!(repository.show(merged.head), ["p/", "q=1", "r=2"]);
+        assert_eq!(merged.conflicts, []);
+    }
+}
+
+#[test]
 fn a_link_is_never_merged_as_text() {
     let repository = Repository::new();
     let base = repository.start(&[("p.txt", "0\n")]);
@@ -587,6 +602,17 @@ fn a_file_written_anew_does_not_follow_the_one_that_was_renamed() {
 }
 
 #[test]
+fn a_file_written_anew_where_one_was_renamed_by_both_stays() {
+    let repository = Repository::new();
+    let base = repository.start(&[("old", "0")]);
+    let x = repository.rename(by("x", 1), base, "old", "new");
+    let y = repository.rename(by("y", 2), base, "old", "newer");
+    let y = repository.write(by("y", 3), y, "old", "another");
+    let y = repository.write(by("y", 4), y, "old", "another, changed");
+    assert_eq!(repository.show(repository.merge(&[x, y]).head), ["new=0", "newer=0", "old=another, changed"]);
+}
+
+#[test]
 fn an_edit_stays_where_its_side_has_another_file_under_the_new_name() {
     let repository = Repository::new();
     let base = repository.start(&[("old", "0"), ("twin", "0")]);
@@ -664,6 +690,34 @@ fn what_a_merge_has_settled_stays_settled() {
 }
 
 #[test]
+fn what_some_tip_has_gone_on_from_does_not_count() {
+    // z knows x's version as it was; w knows neither.
+    let repository = Repository::new();
+    let base = repository.start(&[("p", "0"), ("q", "0")]);
+    let x = repository.write(by("x", 1), base, "p", "1");
+    let z = repository.write(by("z", 9), x, "q", "1");
+    let x = repository.write(by("x", 2), x, "p", "2");
+    let w = repository.write(by("w", 3), base, "r", "1");
+    let merged = repository.merge(&[x, z, w]);
+    assert_eq!(repository.show(merged.head), ["p=2", "q=1", "r=1"]);
+    assert_eq!(merged.conflicts, []);
+}
+
+#[test]
+fn what_a_person_has_decided_against_does_not_come_back() {
+    let repository = Repository::new();
+    let base = repository.start(&[("p", "0"), ("q", "0")]);
+    let x = repository.write(by("x", 1), base, "p", "1");
+    let y = repository.write(by("y", 2), base, "p", "2");
+    let decided = repository.commit_tree(&by("m", 3), &[x, y], repository.tree_of(x));
+    let z = repository.write(by("z", 4), y, "q", "1");
+    let w = repository.write(by("w", 5), base, "r", "1");
+    let merged = repository.merge(&[decided, z, w]);
+    assert_eq!(repository.show(merged.head), ["p=1", "q=1", "r=1"]);
+    assert_eq!(merged.conflicts, []);
+}
+
+#[test]
 fn merges_of_a_person_that_chose_differently_are_in_conflict() {
     let repository = Repository::new();
     let base = repository.start(&[("p", "0")]);
@@ -732,6 +786,20 @@ fn a_commit_that_lies_about_being_a_merge_is_authored() {
     let other = repository.put(ObjectKind::Commit, &Commit { parents, ..true_merge }.to_bytes()).as_commit();
     let merged = repository.merge(&[other, z]);
     assert!(repository.objects.commit(merged.head).unwrap().parents.contains(&other));
+}
+
+#[test]
+fn a_merge_on_top_of_a_merge_is_not_canonical() {
+    let repository = Repository::new();
+    let base = repository.start(&[("p", "0")]);
+    let [x, y, z, w] = ["x", "y", "z", "w"].map(|device| repository.write(by(device, 1), base, device, "1"));
+    let mut tips = vec![repository.merge(&[x, y]).head, z];
+    tips.sort_unstable();
+    let (objects, graph, options) = (&repository.objects, &repository.graph, &MergeOptions::default());
+    let mut merger = Merger { objects, graph, options, sides: Sides::new(objects, graph) };
+    let (stacked, _) = merger.canonical(&tips, &mut |kind, content| Ok(repository.put(kind, content))).unwrap();
+    let merged = repository.merge(&[stacked[0], w]);
+    assert!(repository.objects.commit(merged.head).unwrap().parents.contains(&stacked[0]));
 }
 
 #[test]

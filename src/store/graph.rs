@@ -239,12 +239,11 @@ impl State {
             let mut parents = Vec::new();
             for parent in parents_in(id, &buffer) {
                 let parent = parent?;
-                parents.push(if let Some(known) = self.find(parent) {
-                    known
-                } else {
+                let known = self.find(parent);
+                parents.push(known.unwrap_or_else(|| {
                     let young = self.young.push(parent);
                     self.number(young)
-                });
+                }));
             }
             self.set_parents(at, &parents);
             at += 1;

@@ -46,7 +46,7 @@ use crate::path::SyncPath;
 use crate::store::commit::{Commit, Signature};
 use crate::store::graph::Colours;
 use crate::store::tree::At;
-use crate::store::{Graph, ObjectKind, Objects, StoreError, object_id};
+use crate::store::{Graph, ObjectKind, Objects, StoreError};
 
 /// Who the canonical commits are by.
 const NAME: &str = "foldersync";
@@ -124,9 +124,9 @@ pub fn merge(
         return Ok(as_it_is(*head));
     }
     let (commits, conflicts) = merger.canonical(&authored, sink)?;
-    let had = commits.iter().rposition(|commit| heads.contains(commit)).map_or(0, |last| last + 1);
+    let known_already = commits.iter().rposition(|commit| heads.contains(commit)).map_or(0, |last| last + 1);
     let head = *commits.last().ok_or(MergeError::NoHeads)?;
-    Ok(Merged { head, new_commits: commits[had..].to_vec(), conflicts })
+    Ok(Merged { head, new_commits: commits[known_already..].to_vec(), conflicts })
 }
 
 /// What one merge works with.
@@ -158,6 +158,9 @@ impl Contested {
         self.revisions.iter().copied().filter(|revision| !self.left.contains(revision))
     }
 }
+
+/// What stands at each contested path in the end.
+type Finals = BTreeMap<SyncPath, Option<Entry>>;
 
 /// A version that does not get the name.
 struct Loser {
@@ -260,8 +263,8 @@ impl Merger<'_> {
         reach: &HashMap<CommitId, Colours>,
         contested: &BTreeMap<SyncPath, Contested>,
         sink: &mut Sink<'_>,
-    ) -> Result<(BTreeMap<SyncPath, Option<Entry>>, Vec<Loser>), StoreError> {
-        let mut finals: BTreeMap<SyncPath, Option<Entry>> = BTreeMap::new();
+    ) -> Result<(Finals, Vec<Loser>), StoreError> {
+        let mut finals = Finals::new();
         let mut speakers: HashMap<&SyncPath, Side> = HashMap::new();
         let mut losers = Vec::new();
         for (path, contest) in contested {
@@ -480,9 +483,4 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
         }
     }
     pattern[at.0..].iter().all(|&byte| byte == b'*')
-}
-
-/// A sink that writes nothing.
-fn hash_only(kind: ObjectKind, content: &[u8]) -> Result<ObjectId, StoreError> {
-    Ok(object_id(kind, content))
 }

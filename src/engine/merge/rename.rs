@@ -41,10 +41,14 @@ pub(super) fn follow(
             }
         }
         // Renamed twice, to different names: the first of them takes the edit. What was not changed, but written
-        // where the other side had a file of its own to rename, is no edit of that.
+        // anew, is no edit: it has nothing in common with what was renamed, or was deleted in between. And who has
+        // a file of its own under the new name keeps both.
         for edit in edits {
             for (target, deletion) in &targets {
-                if let Some(base) = merger.base(path, &[*deletion, edit], tips, reach)? {
+                if let Some(base) = merger.base(path, &[*deletion, edit], tips, reach)?
+                    && !was_deleted(merger, path, edit.commit, deletion.commit)?
+                    && !stands_beside(merger, target, edit, tips, reach)?
+                {
                     moves.push((path.clone(), edit, target.clone(), base));
                     break;
                 }
@@ -66,6 +70,36 @@ pub(super) fn follow(
         }
     }
     Ok(())
+}
+
+/// Whether nothing stood at `path` after some commit that `edit` follows and `other` does not.
+fn was_deleted(merger: &mut Merger<'_>, path: &SyncPath, edit: CommitId, other: CommitId) -> Result<bool, StoreError> {
+    for commit in merger.graph.range(&[edit], &[other])? {
+        for parent in merger.graph.parents(commit)? {
+            let changes = merger.sides.changes(Some(parent), commit)?;
+            if changes.binary_search_by(|change| change.path.cmp(path)).is_ok_and(|at| changes[at].new.is_none()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether some tip has something at `target` besides the edit.
+fn stands_beside(
+    merger: &mut Merger<'_>,
+    target: &SyncPath,
+    edit: Revision,
+    tips: &[CommitId],
+    reach: &HashMap<CommitId, Colours>,
+) -> Result<bool, StoreError> {
+    let Some(colours) = reach.get(&edit.commit) else { return Ok(false) };
+    for tip in (0..tips.len()).filter(|&tip| colours.has(tip)) {
+        if merger.sides.value(tips[tip], target)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Where the file went that `deletion` took away from `path`, if it still stands at `tip`.

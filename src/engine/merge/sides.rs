@@ -21,6 +21,9 @@ use crate::path::SyncPath;
 use crate::store::commit::Commit;
 use crate::store::{Graph, Objects, StoreError, tree};
 
+/// So many commits, and changes of commits, are remembered at a time.
+const REMEMBERED: usize = 1 << 16;
+
 /// A revision of one path: the commit that made it, and what it left there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Revision {
@@ -61,6 +64,9 @@ impl<'a> Sides<'a> {
     pub(super) fn commit(&mut self, id: CommitId) -> Result<Rc<Commit>, StoreError> {
         if let Some(commit) = self.commits.get(&id) {
             return Ok(Rc::clone(commit));
+        }
+        if self.commits.len() >= REMEMBERED {
+            self.commits.clear();
         }
         let commit = Rc::new(self.objects.commit(id)?);
         self.commits.insert(id, Rc::clone(&commit));
@@ -106,6 +112,9 @@ impl<'a> Sides<'a> {
             }
             one
         });
+        if self.changes.len() >= REMEMBERED {
+            self.changes.clear();
+        }
         let changes: Rc<[Change]> = changes.into();
         self.changes.insert((new, old), Rc::clone(&changes));
         Ok(changes)
@@ -254,9 +263,9 @@ fn intersect(
         };
         return changes.iter().filter_map(wanted).collect();
     }
-    let changed = |&number: &usize| {
+    let hit = |&number: &usize| {
         let at = changes.binary_search_by(|change| change.path.cmp(&paths[number])).ok()?;
         Some((number, changes[at].new))
     };
-    wanted.iter().filter_map(changed).collect()
+    wanted.iter().filter_map(hit).collect()
 }

@@ -91,14 +91,20 @@ fn changes(old: &[&[u8]], new: &[&[u8]]) -> Vec<Change> {
     changes
 }
 
-/// So many comparisons at most are spent on a stretch without lines that stand once; beyond it, it is one change.
+/// So many comparisons at most are spent on one stretch without lines that stand once, and on all of them together;
+/// what is beyond it is one change.
 const MOST_COMPARISONS: usize = 1 << 22;
+const MOST_COMPARISONS_IN_ALL: usize = 1 << 25;
+/// So often at most, on average, a line is looked at; what is left then is one change.
+const MOST_LOOKS: usize = 64;
 
 /// Which lines of `old` are which of `new`, in order. Common beginnings and ends are matched first, then lines that
 /// stand just once in each (the longest run of those in the same order), then what lies between them likewise; where
 /// no line stands once, by the longest common subsequence.
 fn match_lines(old: &[u32], new: &[u32], kept: &mut Vec<(usize, usize)>) {
     let mut work = vec![(0..old.len(), 0..new.len())];
+    let mut looks = (old.len() + new.len()).saturating_mul(MOST_LOOKS);
+    let mut comparisons = MOST_COMPARISONS_IN_ALL;
     while let Some((mut a, mut b)) = work.pop() {
         while !a.is_empty() && !b.is_empty() && old[a.start] == new[b.start] {
             kept.push((a.start, b.start));
@@ -111,8 +117,13 @@ fn match_lines(old: &[u32], new: &[u32], kept: &mut Vec<(usize, usize)>) {
         if a.is_empty() || b.is_empty() {
             continue;
         }
+        let Some(left) = looks.checked_sub(a.len() + b.len()) else { continue };
+        looks = left;
         let anchors = anchors(&old[a.clone()], &new[b.clone()]);
         if anchors.is_empty() {
+            let cost = (a.len() + 1).saturating_mul(b.len() + 1);
+            let Some(left) = comparisons.checked_sub(cost).filter(|_| cost <= MOST_COMPARISONS) else { continue };
+            comparisons = left;
             let subsequence = longest_common_subsequence(&old[a.clone()], &new[b.clone()]);
             kept.extend(subsequence.into_iter().map(|(i, j)| (a.start + i, b.start + j)));
             continue;
@@ -160,12 +171,9 @@ fn anchors(old: &[u32], new: &[u32]) -> Vec<(usize, usize)> {
     run.into_iter().map(|pair| pairs[pair]).collect()
 }
 
-/// A longest common subsequence, taking from `old` first where there is a choice; nothing where it would take long.
+/// A longest common subsequence, passing over what is in `old` first where there is a choice.
 fn longest_common_subsequence(old: &[u32], new: &[u32]) -> Vec<(usize, usize)> {
     let width = new.len() + 1;
-    if (old.len() + 1).saturating_mul(width) > MOST_COMPARISONS {
-        return Vec::new();
-    }
     // lengths[i][j]: of the longest in old[i..] and new[j..].
     let mut lengths = vec![0u32; (old.len() + 1) * width];
     for i in (0..old.len()).rev() {

@@ -7,10 +7,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{EMAIL, Merger, NAME, hash_only};
+use super::{EMAIL, Merger, NAME};
 use crate::id::CommitId;
 use crate::message::{Derived, Message};
-use crate::store::StoreError;
+use crate::store::{StoreError, object_id};
 
 /// Whether a lone head may have to be completed: the copies of its conflicts may not all be there.
 pub(super) fn may_be_unfinished(message: &Message) -> bool {
@@ -91,7 +91,7 @@ impl Tips {
             return Ok(None);
         }
         if !self.recomputed.contains_key(&parents) {
-            let (commits, _) = merger.canonical(&parents, &mut hash_only)?;
+            let (commits, _) = merger.canonical(&parents, &mut |kind, content| Ok(object_id(kind, content)))?;
             self.recomputed.insert(parents.clone(), commits);
         }
         let made_again = self.recomputed.get(&parents).is_some_and(|commits| commits.contains(&commit));

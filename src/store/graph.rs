@@ -8,7 +8,7 @@
 //!
 //! The file: `FSGRAPH1`, then as little-endian `u32` the number of commits and of further parents; the ids, sorted; a
 //! generation each; two parents each, as places in that order; the further parents; CRC-32 of all that. No parent is
-//! [`NONE`]; a second parent with the bit [`MORE`] says where among the further parents the rest begin, of which the
+//! `NONE`; a second parent with the bit `MORE` says where among the further parents the rest begin, of which the
 //! last has that bit.
 
 use std::cell::RefCell;

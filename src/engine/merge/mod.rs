@@ -6,12 +6,12 @@
 //! associative and idempotent. That holds only as long as all peers compute alike: **every rule in this module, down
 //! to the text of a message, is part of the format.** Options must be the same on all copies of a folder.
 //!
-//! 1. [`tips`]: heads that merging itself has made, and that nobody has built on, are dissolved into the tips under
+//! 1. `tips`: heads that merging itself has made, and that nobody has built on, are dissolved into the tips under
 //!    them; tips that others follow are dropped. If one is left, that is the answer: a fast-forward.
-//! 2. [`sides`]: for each path at which the tips differ, its last revisions.
-//! 3. [`rename`], [`resolve`]: what becomes of each path. [`text`]: merging by lines.
+//! 2. `sides`: for each path at which the tips differ, its last revisions.
+//! 3. `rename`, `resolve`: what becomes of each path. `text`: merging by lines.
 //! 4. The canonical commits: the merge, without the conflict copies, and on top of it one commit for each copy
-//!    ([`copies`]), so that every commit but the merge changes one path.
+//!    (`copies`), so that every commit but the merge changes one path.
 //!
 //! It reads objects and hands new ones to a sink, blobs and trees before the commits that need them; it moves no ref
 //! and writes no file. A crash leaves objects that nothing refers to, and the same merge can be made again.

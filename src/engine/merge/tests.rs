@@ -798,8 +798,8 @@ fn a_merge_on_top_of_a_merge_is_not_canonical() {
     let (objects, graph, options) = (&repository.objects, &repository.graph, &MergeOptions::default());
     let mut merger = Merger { objects, graph, options, sides: Sides::new(objects, graph) };
     let (stacked, _) = merger.canonical(&tips, &mut |kind, content| Ok(repository.put(kind, content))).unwrap();
-    let merged = repository.merge(&[stacked[0], w]);
-    assert!(repository.objects.commit(merged.head).unwrap().parents.contains(&stacked[0]));
+    let result = repository.merge(&[stacked[0], w]);
+    assert!(repository.objects.commit(result.head).unwrap().parents.contains(&stacked[0]));
 }
 
 #[test]

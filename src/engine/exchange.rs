@@ -27,7 +27,7 @@ use crate::protocol::{
     Session, Stored, VERSION, WINDOW,
 };
 use crate::store::Wait;
-use crate::store::bundle::{Bundle, BundleOptions, BundleWriter};
+use crate::store::bundle::{Bundle, BundleOptions, BundleWriter, BundleWritten};
 use crate::store::pack::reader::Packs;
 use crate::store::quarantine::{self, Limits, VerifiedPack};
 use crate::store::{Expected, Key, Objects, RefEdit, RefName, StoreError};
@@ -80,6 +80,8 @@ impl Default for ServeOptions {
 const BUNDLE_LIMIT: u64 = 16 << 20;
 /// A bundle that arrives is kept in memory up to this many bytes, in a file beyond.
 const SPOOL: usize = 24 << 20;
+/// Bundles that are cut from one view of the packs.
+const PER_VIEW: usize = 3;
 /// How many commits a sample of the history has.
 const SAMPLE: usize = 128;
 /// How many times a coarse sample is refined.
@@ -421,39 +423,57 @@ impl Folder {
         link.say(&Message::Offer(Offer { bundles: None, revisions, bytes: None, head: Some(head) }))?;
         if revisions > 0 {
             monitor.begin(Stage::Send, Some(revisions));
-            let packs = Packs::open(&self.store.pack_dir())?;
-            let mut series =
-                BundleWriter::new(&objects, &packs, &commits, BundleOptions { limit, ..BundleOptions::default() });
-            for number in 1.. {
-                let mut content = tempfile::SpooledTempFile::new(SPOOL);
-                let Some(bundle) = series.write_next(&mut content)? else { break };
-                link.wait_for_window()?;
-                link.say(&Message::BundleBegin(BundleBegin {
-                    number,
-                    prerequisites: bundle.header.prerequisites.iter().copied().take(PREREQUISITE_LIMIT).collect(),
-                    tip: bundle.header.tip(),
-                    revisions: bundle.commits,
-                    bytes_hint: None,
-                }))?;
-                content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
-                let mut buffer = vec![0; DATA];
-                loop {
-                    let read =
-                        content.read(&mut buffer).map_err(EngineError::io("read", Path::new("a temporary file")))?;
-                    if read == 0 {
-                        break;
-                    }
-                    link.data(&buffer[..read])?;
-                    monitor.advance(Stage::Send, 0, read as u64);
+            let mut rest = &commits[..];
+            let mut number = 0;
+            while !rest.is_empty() {
+                // Packs are mapped while they are read; opened anew now and then, they do not stay resident as a whole.
+                let packs = Packs::open(&self.store.pack_dir())?;
+                let options = BundleOptions { limit, ..BundleOptions::default() };
+                let mut series = BundleWriter::new(&objects, &packs, rest, options);
+                for _ in 0..PER_VIEW {
+                    let mut content = tempfile::SpooledTempFile::new(SPOOL);
+                    let Some(bundle) = series.write_next(&mut content)? else { break };
+                    number += 1;
+                    sent.bytes += self.send_bundle(link, number, &bundle, content)?;
+                    sent.revisions += bundle.commits;
                 }
-                sent.bytes += link.end_bundle()?;
-                sent.revisions += bundle.commits;
-                monitor.advance(Stage::Send, bundle.commits, 0);
+                rest = &rest[rest.len() - series.remaining()..];
             }
             monitor.end(Stage::Send);
         }
         link.say(&Message::SentAll(Some(head)))?;
         Ok(sent)
+    }
+
+    /// Sends one bundle; answers with its bytes.
+    fn send_bundle(
+        &self,
+        link: &Link,
+        number: u32,
+        bundle: &BundleWritten,
+        mut content: tempfile::SpooledTempFile,
+    ) -> Result<u64, EngineError> {
+        link.wait_for_window()?;
+        link.say(&Message::BundleBegin(BundleBegin {
+            number,
+            prerequisites: bundle.header.prerequisites.iter().copied().take(PREREQUISITE_LIMIT).collect(),
+            tip: bundle.header.tip(),
+            revisions: bundle.commits,
+            bytes_hint: None,
+        }))?;
+        content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
+        let mut buffer = vec![0; DATA];
+        loop {
+            let read = content.read(&mut buffer).map_err(EngineError::io("read", Path::new("a temporary file")))?;
+            if read == 0 {
+                break;
+            }
+            link.data(&buffer[..read])?;
+            self.cx.monitor.advance(Stage::Send, 0, read as u64);
+        }
+        let bytes = link.end_bundle()?;
+        self.cx.monitor.advance(Stage::Send, bundle.commits, 0);
+        Ok(bytes)
     }
 
     /// Checks what arrived, and admits it: what is acknowledged is safe on disk.

@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod burst;
 pub mod commit;
 pub mod consolidate;
+pub mod contents;
 pub mod durable;
 pub mod error;
 mod frames;

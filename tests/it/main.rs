@@ -6,10 +6,12 @@
 #![allow(unreachable_pub, reason = "what tests share is shared by `pub` alone")]
 
 mod architecture;
+mod bundles;
 mod capture;
 mod cli;
 mod crash;
 mod property;
+mod real_tree;
 mod sites;
 mod support;
 mod sync;

@@ -97,15 +97,10 @@ impl Folder {
         let admitted = checked.admit(&self.store.pack_dir())?;
         report.revisions = admitted.commits.len() as u64;
         report.objects = admitted.objects;
-        let heads: Vec<CommitId> = work.head.into_iter().chain([tip]).collect();
-        let merged = work.merge(&heads)?;
-        let applied = work.applied;
-        work.move_refs(Some(merged), applied, Vec::new())?;
-        work.settle()?;
-        work.gather_if_due()?;
-        report.applied = work.written;
-        report.conflicts = std::mem::take(&mut work.conflicts);
-        report.left_out = std::mem::take(&mut work.left_out);
+        let joined = work.join(Some(tip))?;
+        report.applied = joined.applied;
+        report.conflicts = joined.conflicts;
+        report.left_out = joined.left_out;
         work.finish()?;
         Ok(report)
     }

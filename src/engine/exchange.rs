@@ -16,7 +16,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use crate::engine::error::{EngineError, Failure};
 use crate::engine::folder::{Context, Folder, InitOptions, Work};
-use crate::engine::merge::{MergeOptions, merge};
 use crate::engine::outbox::Outbox;
 use crate::engine::peers::Remembered;
 use crate::engine::report::ExchangeReport;
@@ -243,7 +242,7 @@ impl Folder {
         let peer_has = agree(talk, &work, &ours, &theirs)?;
         let sends = options.send && theirs.receives;
         let receives = options.receive && theirs.sends;
-        let (sent, incoming) = self.transfer(talk, &work, &name, sends.then_some(&peer_has[..]), &theirs)?;
+        let (sent, incoming) = self.transfer(talk, &work, &name, sends.then_some(&peer_has[..]), receives)?;
         report.sent = sent.revisions;
         report.bytes_sent = sent.bytes;
         report.received = incoming.revisions;
@@ -252,21 +251,14 @@ impl Folder {
         if let Some(id) = adopts {
             self.store.set(Key::Folder, &id.to_string())?;
         }
-        if let Some(head) = incoming.head.filter(|_| receives) {
-            if !work.objects.exists(&head.into()) {
-                return Err(talk.broke("it did not send the revision that it said it had"));
-            }
-            let heads: Vec<CommitId> = work.head.into_iter().chain([head]).collect();
-            let merged = work.merge(&heads)?;
-            let applied = work.applied;
-            work.move_refs(Some(merged), applied, Vec::new())?;
+        let theirs_head = incoming.head.filter(|_| receives);
+        if theirs_head.is_some_and(|head| !work.objects.exists(&head.into())) {
+            return Err(talk.broke("it did not send the revision that it said it had"));
         }
-        work.settle()?;
-        work.gather_if_due()?;
-        report.applied = work.written;
-        report.conflicts = std::mem::take(&mut work.conflicts);
-        report.left_out = captured.left_out;
-        report.left_out.append(&mut work.left_out);
+        let joined = work.join(theirs_head)?;
+        report.applied = joined.applied;
+        report.conflicts = joined.conflicts;
+        report.left_out = captured.left_out.into_iter().chain(joined.left_out).collect();
         report.head = work.head;
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         talk.link.say(&Message::Merged(Merged {
@@ -357,11 +349,11 @@ impl Folder {
         work: &Work<'_>,
         peer: &str,
         peer_has: Option<&[CommitId]>,
-        theirs: &Hello,
+        receives: bool,
     ) -> Result<(Transferred, Transferred), EngineError> {
         let link = talk.link;
         let head = work.head;
-        let limit = BUNDLE_LIMIT.min(theirs.bundle_limit);
+        let limit = BUNDLE_LIMIT.min(link.session().peer().map_or(BUNDLE_LIMIT, |theirs| theirs.bundle_limit));
         let offered = AtomicU64::new(0);
         std::thread::scope(|scope| {
             let sending = scope.spawn(move || {
@@ -382,7 +374,7 @@ impl Folder {
                 }
                 admitted
             });
-            let received = receive(talk, &arrived, offered);
+            let received = receive(talk, receives, &arrived, offered);
             drop(arrived);
             let admitted = admitting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             if received.is_err() {
@@ -842,6 +834,7 @@ fn sample(work: &Work<'_>, locate: Locate) -> Result<Vec<CommitId>, EngineError>
 /// Reads what the other side sends until it has sent all.
 fn receive(
     talk: &mut Talk<'_>,
+    allowed: bool,
     arrived: &mpsc::SyncSender<Arrival>,
     offered: &AtomicU64,
 ) -> Result<Transferred, EngineError> {
@@ -854,6 +847,9 @@ fn receive(
                 if offer.revisions > 0 {
                     talk.monitor.begin(Stage::Receive, Some(offer.revisions));
                 }
+            }
+            Message::BundleBegin(_) if !allowed => {
+                return Err(talk.broke("it sends revisions, though none are received from it"));
             }
             Message::BundleBegin(begin) => {
                 open = Some(Arrival { begin, content: tempfile::SpooledTempFile::new(SPOOL) });
@@ -886,25 +882,5 @@ fn receive(
             }
             other => return Err(talk.unexpected(&other)),
         }
-    }
-}
-
-impl Work<'_> {
-    /// The head that the commits `heads` together make.
-    pub(crate) fn merge(&mut self, heads: &[CommitId]) -> Result<CommitId, EngineError> {
-        let mut writer = None;
-        let pack_dir = self.folder.store.pack_dir();
-        let merged = merge(&self.objects, &self.graph, heads, &MergeOptions::default(), &mut |kind, bytes| {
-            let writer = match &mut writer {
-                Some(writer) => writer,
-                none => none.insert(crate::store::pack::PackWriter::create(&pack_dir)?),
-            };
-            Ok(writer.put(kind, bytes)?.id)
-        })?;
-        if let Some(writer) = writer.filter(|_| !merged.new_commits.is_empty()) {
-            writer.finish()?;
-        }
-        self.conflicts.extend(merged.conflicts);
-        Ok(merged.head)
     }
 }

@@ -13,6 +13,7 @@ mod exchange;
 pub mod folder;
 mod going_back;
 pub mod history;
+mod joining;
 pub mod merge;
 mod order;
 mod outbox;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::sites::{Site, Sites};
+use crate::sites::{Site, Sites, skipped};
 
 /// So many files are enough, and so many are needed.
 const MOST: usize = 4000;
@@ -28,8 +28,7 @@ fn count(dir: &Path) -> usize {
 #[test]
 fn a_real_source_tree_goes_there_and_back() {
     let Some(sources) = sources() else {
-        eprintln!("SKIPPED a_real_source_tree_goes_there_and_back: cargo keeps no sources here");
-        return;
+        return skipped("a_real_source_tree_goes_there_and_back", "cargo keeps no sources here");
     };
     let sites = Sites::new(2);
     let [a, b] = &sites.sites[..] else { panic!("two") };
@@ -45,8 +44,7 @@ fn a_real_source_tree_goes_there_and_back() {
         }
     }
     if files < LEAST {
-        eprintln!("SKIPPED a_real_source_tree_goes_there_and_back: only {files} files of sources here");
-        return;
+        return skipped("a_real_source_tree_goes_there_and_back", "cargo keeps too few sources here");
     }
     // Their ignore rules are not meant for us, and would leave files out.
     rename_ignores(&a.root);

@@ -211,6 +211,12 @@ fn standing(root: &Path, at: &Path, files: &mut BTreeMap<PathBuf, Standing>) {
     }
 }
 
+/// Says that a test was not run, and why, past what the test harness keeps to itself.
+pub(crate) fn skipped(test: &str, why: &str) {
+    use std::io::Write as _;
+    writeln!(std::io::stderr(), "SKIPPED {test}: {why}").expect("standard error");
+}
+
 /// Runs git as a plain user would, without the settings of whoever runs the tests.
 pub(crate) fn git(dir: &Path, args: &[&str]) -> Output {
     Command::new("git")

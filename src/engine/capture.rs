@@ -100,9 +100,7 @@ impl Work<'_> {
         let cx = &self.folder.cx;
         let options =
             ScanOptions { threads: cx.threads, only: paths.to_vec(), exclude: self.folder.store.own_excludes()? };
-        cx.monitor.begin(Stage::Scan, Some(self.table.len() as u64));
         let scan = crate::worktree::scan(&self.root, &self.table, &options, &*cx.monitor)?;
-        cx.monitor.end(Stage::Scan);
         Ok(scan)
     }
 

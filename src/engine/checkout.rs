@@ -17,7 +17,6 @@ use crate::engine::folder::Work;
 use crate::engine::report::{CaptureReport, LeftOut};
 use crate::entry::{Entry, Fingerprint, Kind};
 use crate::id::CommitId;
-use crate::monitor::Stage;
 use crate::path::SyncPath;
 use crate::store::contents::Contents;
 use crate::store::tree::{self, At};
@@ -225,10 +224,8 @@ impl Work<'_> {
         let cx = self.folder.cx.clone();
         let contents = Contents::open(&self.folder.store.pack_dir(), self.objects.clone())?;
         let content = FromStore { idle: Mutex::new(Vec::new()), first: Mutex::new(contents) };
-        cx.monitor.begin(Stage::Apply, Some(plan.len() as u64));
         let stage = self.folder.store.stage_dir();
         let done = crate::worktree::apply(plan, &self.root, &stage, &content, cx.threads, &*cx.monitor);
-        cx.monitor.end(Stage::Apply);
         let (applied, error) = match done {
             Ok(applied) => (applied, None),
             Err(ApplyError { applied, source }) => (*applied, Some(source)),

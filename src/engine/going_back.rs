@@ -14,7 +14,6 @@ use crate::engine::report::{DiffReport, PathChange, RevertReport, Revision};
 use crate::engine::revspec::{FileRev, RevSpec};
 use crate::entry::{Entry, Kind};
 use crate::message::Message;
-use crate::monitor::Stage;
 use crate::path::SyncPath;
 use crate::store::Signature;
 use crate::store::Wait;
@@ -36,9 +35,7 @@ impl Folder {
         if let Some(notice) = index.notice() {
             self.cx.monitor.notice(notice);
         }
-        self.cx.monitor.begin(Stage::Index, None);
         let history = History::new(&objects, &mut index, head, &*self.cx.monitor);
-        self.cx.monitor.end(Stage::Index);
         Ok(question(&mut history?)?)
     }
 

@@ -16,11 +16,12 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::durable::sync_dir;
 use super::error::StoreError;
 use super::objects::{ObjectKind, Objects, object_id};
 use super::pack::entry::{EntryKind, write_header};
 use super::pack::reader::marker;
-use super::pack::writer::{Order, sync_dir};
+use super::pack::writer::Order;
 use super::pack::{Pack, PackWriter, Packs};
 use crate::id::ObjectId;
 use crate::monitor::{Monitor, Stage};

@@ -21,6 +21,8 @@ use super::error::StoreError;
 
 /// How the names of files that are not finished begin.
 pub const TEMP_PREFIX: &str = ".tmp-";
+/// How the names of unfinished packs and their indexes begin: so that `git gc` would remove them too.
+pub const PACK_TEMP_PREFIX: &str = "tmp_foldersync_";
 
 /// A step that changes the disk or makes a change last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +184,8 @@ pub fn remove_leftovers(dir: &Path) -> Result<(), StoreError> {
     };
     for entry in entries {
         let entry = entry.map_err(StoreError::io("read", dir))?;
-        if entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+        let ours = |prefix: &str| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
+        if ours(TEMP_PREFIX) || ours(PACK_TEMP_PREFIX) {
             remove(&entry.path())?;
         }
     }

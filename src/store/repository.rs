@@ -285,6 +285,7 @@ impl Store {
     pub fn lock(&self, what: &str, wait: Wait) -> Result<FolderLock, StoreError> {
         let held = FolderLock::acquire(&self.private_dir().join("lock"), what, wait)?;
         durable::remove_leftovers(&self.private_dir())?;
+        durable::remove_leftovers(&self.pack_dir())?;
         // The others are cleared away when they are met; these would stop a git that a person runs.
         for name in ["index", "config", "packed-refs", RefName::MAIN.as_str()] {
             lock::remove_leftover(&self.git_dir.join(name))?;

@@ -103,6 +103,13 @@ fn sound(root: &Path) {
     assert!(fsck.status.success() && fsck.stderr.is_empty(), "{fsck:?}");
     assert_eq!(text(git(root, &["status", "--porcelain"])), "");
     one_path_per_commit(root);
+    for dir in [".git/objects/pack", ".git/foldersync", ".git/foldersync/stage"] {
+        let Ok(entries) = fs::read_dir(root.join(dir)) else { continue };
+        for name in entries.map(|entry| entry.expect("an entry").file_name()) {
+            let name = name.to_string_lossy();
+            assert!(!name.starts_with("tmp_") && !name.starts_with(".tmp-"), "{name} was left in {dir}");
+        }
+    }
 }
 
 fn history(root: &Path) -> BTreeSet<String> {

@@ -15,7 +15,7 @@
 //!
 //! # After a crash
 //!
-//! A pack is written under a temporary name (`tmp_pack_…`, which `git gc` removes in time), synced, and renamed: pack,
+//! A pack is written under a temporary name (`tmp_foldersync_…`, which the next who locks the folder removes), synced, and renamed: pack,
 //! marker, then index. Git and foldersync see a pack only once its index is there, so a pack is there entirely or not
 //! at all; a marker or a pack without an index is litter.
 

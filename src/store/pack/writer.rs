@@ -16,6 +16,7 @@ use super::entry::{EntryKind, HEADER_LEN, pack_header, write_header};
 use super::ids::IdTable;
 use super::index::{IndexEntry, write_index};
 use crate::id::ObjectId;
+use crate::store::durable;
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectHasher, ObjectKind, object_id};
 
@@ -287,7 +288,7 @@ impl<W: io::Write> io::Write for Counting<'_, W> {
 
 /// A temporary file for a pack, under a name that `git gc` knows as litter.
 pub(crate) fn temporary(dir: &Path) -> Result<NamedTempFile, StoreError> {
-    tempfile::Builder::new().prefix("tmp_pack_").tempfile_in(dir).map_err(StoreError::io("create", dir))
+    tempfile::Builder::new().prefix(durable::PACK_TEMP_PREFIX).tempfile_in(dir).map_err(StoreError::io("create", dir))
 }
 
 /// Puts the number of entries into a pack's header and the checksum behind its last entry, which ends at `end`.
@@ -325,13 +326,15 @@ pub(crate) fn publish(
     if pack.exists() && dir.join(format!("{}.idx", finished.name)).exists() {
         return Ok(finished);
     }
-    let mut index =
-        tempfile::Builder::new().prefix("tmp_idx_").tempfile_in(dir).map_err(StoreError::io("create", dir))?;
+    let mut index = tempfile::Builder::new()
+        .prefix(durable::PACK_TEMP_PREFIX)
+        .tempfile_in(dir)
+        .map_err(StoreError::io("create", dir))?;
     write_index(entries, checksum, index.as_file_mut()).map_err(StoreError::io("write", index.path()))?;
     for file in [&file, &index] {
         fs::set_permissions(file.path(), Permissions::from_mode(0o444))
-            .and_then(|()| sync(file.as_file()))
-            .map_err(StoreError::io("sync", file.path()))?;
+            .map_err(StoreError::io("set the permissions of", file.path()))?;
+        durable::sync_file(file.as_file(), file.path())?;
     }
     file.persist(&pack).map_err(|error| StoreError::io("rename", &pack)(error.error))?;
     let sequence = match order {
@@ -345,18 +348,8 @@ pub(crate) fn publish(
     }
     let path = pack.with_extension("idx");
     index.persist(&path).map_err(|error| StoreError::io("rename", &path)(error.error))?;
-    sync_dir(dir)?;
+    durable::sync_dir(dir)?;
     Ok(finished)
-}
-
-/// Brings a file's bytes to the disk.
-fn sync(file: &File) -> io::Result<()> {
-    file.sync_all()
-}
-
-/// Brings a folder's names to the disk.
-pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", dir))
 }
 
 #[cfg(test)]

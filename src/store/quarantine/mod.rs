@@ -2,7 +2,7 @@
 //!
 //! Owns the file that a pack is received into, until [`VerifiedPack::admit`] makes it a pack of the repository. The
 //! three steps are three types: what was not checked cannot be admitted. Whatever fails, and wherever a kill comes,
-//! nothing of the pack is visible to anybody; dropped, it leaves nothing behind (a kill leaves a `tmp_pack_…`).
+//! nothing of the pack is visible to anybody; dropped, it leaves nothing behind (a kill leaves a `tmp_foldersync_…`).
 //!
 //! # What is checked
 //!

@@ -18,9 +18,8 @@ use crate::engine::report::{CaptureReport, LeftOut};
 use crate::entry::{Entry, Fingerprint, Kind};
 use crate::id::CommitId;
 use crate::path::SyncPath;
-use crate::store::contents::Contents;
 use crate::store::tree::{self, At};
-use crate::store::{ObjectHasher, ObjectKind};
+use crate::store::{ObjectHasher, ObjectKind, Objects};
 use crate::table::TableEdit;
 use crate::worktree::{ApplyError, Content, OnDisk, Refused, Root, Target};
 
@@ -33,20 +32,20 @@ const RESTS: usize = 10;
 
 /// Contents for the disk. Each thread that writes takes a reader of its own from the pool.
 struct FromStore {
-    idle: Mutex<Vec<Contents>>,
-    first: Mutex<Contents>,
+    idle: Mutex<Vec<Objects>>,
+    first: Mutex<Objects>,
 }
 
 impl Content for FromStore {
     fn copy_to(&self, entry: &Entry, out: &mut dyn Write) -> io::Result<u64> {
         let idle = self.idle.lock().map(|mut idle| idle.pop()).ok().flatten();
-        let mut contents = match idle {
-            Some(contents) => contents,
-            None => self.first.lock().map_err(|_| io::Error::other("a thread failed"))?.another(),
+        let objects = match idle {
+            Some(objects) => objects,
+            None => self.first.lock().map_err(|_| io::Error::other("a thread failed"))?.clone(),
         };
-        let copied = contents.copy(&entry.id, out);
+        let copied = objects.copy_blob(&entry.id, out);
         if let Ok(mut idle) = self.idle.lock() {
-            idle.push(contents);
+            idle.push(objects);
         }
         copied.map_err(io::Error::other)
     }
@@ -222,8 +221,7 @@ impl Work<'_> {
         refused: &mut HashMap<SyncPath, String>,
     ) -> Result<Vec<SyncPath>, EngineError> {
         let cx = self.folder.cx.clone();
-        let contents = Contents::open(&self.folder.store.pack_dir(), self.objects.clone())?;
-        let content = FromStore { idle: Mutex::new(Vec::new()), first: Mutex::new(contents) };
+        let content = FromStore { idle: Mutex::new(Vec::new()), first: Mutex::new(self.objects.clone()) };
         let stage = self.folder.store.stage_dir();
         let done = crate::worktree::apply(plan, &self.root, &stage, &content, cx.threads, &*cx.monitor);
         let (applied, error) = match done {

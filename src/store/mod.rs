@@ -1,6 +1,6 @@
 //! The repository: the only part of foldersync that knows git.
 //!
-//! Objects are read through gix ([`objects`]); everything that writes is our own, and syncs before it is relied on:
+//! Objects are read from packs by [`pack::fetch`], the rest through gix ([`objects`]); everything that writes is our own, and syncs before it is relied on:
 //! packs ([`pack`], [`burst`]), bundles ([`bundle`]) and what comes in them ([`quarantine`]), refs ([`refs`]), git's
 //! index ([`index_file`]). What is derived ([`graph`], [`history`]) is never the truth, and is made anew when it fails.
 
@@ -8,7 +8,6 @@ pub mod bundle;
 pub mod burst;
 pub mod commit;
 pub mod consolidate;
-pub mod contents;
 pub mod durable;
 pub mod error;
 mod frames;

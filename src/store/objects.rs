@@ -1,10 +1,12 @@
 //! Reading git's objects, whoever wrote them: our packs, git's packs, loose objects.
 //!
-//! Owns the handle on the object database. Reads only; what it reads is checked by whoever lets it in (see
-//! `quarantine`). A handle is for one thread: [`Objects::clone`] makes another that shares the opened packs.
+//! Owns the handle on the object database. What lies in packs is read by our own [`fetch`](super::pack::fetch), whose
+//! memory does not grow with the packs; only what that does not find (loose objects, alternates, packs of this very
+//! moment) is looked for by gix, which maps what it reads. Reads only; what it reads is checked by whoever lets it in
+//! (see `quarantine`). A handle is for one thread: [`Objects::clone`] makes another that shares the opened packs.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::cell::RefCell;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use gix_object::Find as _;
 
 use super::commit::Commit;
 use super::error::StoreError;
+use super::pack::fetch::{Fetcher, PackFolder};
 use crate::id::{CommitId, ObjectId, TreeId};
 
 /// The kinds of git objects that foldersync knows. (Annotated tags are none of them.)
@@ -98,15 +101,14 @@ pub(crate) fn to_gix(id: &ObjectId) -> &gix_hash::oid {
 /// A handle to read objects with; one a thread.
 #[derive(Clone)]
 pub struct Objects {
+    packed: RefCell<Fetcher>,
     handle: gix_odb::HandleArc,
 }
 
 /// The most packs that may be open at once; consolidation keeps far below it.
 const SLOTS: u16 = 4096;
-/// Bytes of delta bases that a handle keeps for the next object.
-const DELTA_CACHE: usize = 32 << 20;
-/// Blobs of more bytes are streamed.
-const STREAMED: u64 = 8 << 20;
+/// Bytes of delta bases that gix keeps for the next object, of the few that it reads.
+const DELTA_CACHE: usize = 4 << 20;
 
 impl Objects {
     /// Opens the objects of a repository: `objects_dir` is its `objects` folder.
@@ -118,11 +120,15 @@ impl Objects {
                 .map_err(StoreError::io("open", objects_dir))?;
         let mut handle = Arc::new(store).to_cache_arc();
         handle.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(DELTA_CACHE)));
-        Ok(Self { handle })
+        let packed = Fetcher::new(Arc::new(PackFolder::new(objects_dir.join("pack"))));
+        Ok(Self { packed: RefCell::new(packed), handle })
     }
 
     /// Reads a whole object into `buffer`; `None` if there is none with this id (nor of a kind that we know).
     pub fn try_read(&self, id: &ObjectId, buffer: &mut Vec<u8>) -> Result<Option<ObjectKind>, StoreError> {
+        if let Some(kind) = self.packed.borrow_mut().read(id, buffer)? {
+            return Ok(Some(kind));
+        }
         let found = self.handle.try_find(to_gix(id), buffer);
         let found = found.map_err(|error| StoreError::damaged(format!("object {id}"), error))?;
         Ok(found.and_then(|data| ObjectKind::of(data.kind)))
@@ -143,6 +149,9 @@ impl Objects {
     /// The kind and size in bytes of an object, without reading it where that can be avoided.
     pub fn header(&self, id: &ObjectId) -> Result<Option<(ObjectKind, u64)>, StoreError> {
         use gix_odb::Header as _;
+        if let Some(header) = self.packed.borrow_mut().header(id)? {
+            return Ok(Some(header));
+        }
         let header = self.handle.try_header(to_gix(id));
         let header = header.map_err(|error| StoreError::damaged(format!("object {id}"), error))?;
         Ok(header.and_then(|header| Some((ObjectKind::of(header.kind())?, header.size()))))
@@ -151,7 +160,7 @@ impl Objects {
     /// Whether an object is there.
     pub fn exists(&self, id: &ObjectId) -> bool {
         use gix_object::Exists as _;
-        self.handle.exists(to_gix(id))
+        self.packed.borrow_mut().contains(id) || self.handle.exists(to_gix(id))
     }
 
     /// Reads a commit.
@@ -161,59 +170,18 @@ impl Objects {
         Commit::parse(id, &buffer)
     }
 
-    /// Writes the content of a blob to `out`; a large one streams, so that it is never held as a whole. Returns its
-    /// size in bytes.
+    /// Writes the content of a blob to `out`; a large one streams where a pack has it as a whole. Returns its size in
+    /// bytes.
     pub fn copy_blob(&self, id: &ObjectId, out: &mut dyn Write) -> Result<u64, StoreError> {
-        let failed =
-            |source| StoreError::Io { what: "write", path: format!("the content of blob {id}").into(), source };
-        match self.header(id)? {
-            Some((ObjectKind::Blob, size)) if size > STREAMED => {
-                if let Some(copied) = self.stream_packed(id, size, out)? {
-                    return Ok(copied);
-                }
-            }
-            Some(_) => {}
-            None => return Err(StoreError::Missing { id: *id }),
+        if let Some(copied) = self.packed.borrow_mut().copy_blob(id, out)? {
+            return Ok(copied);
         }
         let mut content = Vec::new();
         self.read(ObjectKind::Blob, id, &mut content)?;
+        let failed =
+            |source| StoreError::Io { what: "write", path: format!("the content of blob {id}").into(), source };
         out.write_all(&content).map_err(failed)?;
         Ok(content.len() as u64)
-    }
-
-    /// Streams a blob that lies in a pack as it is; `None` where it is loose, or a delta.
-    fn stream_packed(&self, id: &ObjectId, size: u64, out: &mut dyn Write) -> Result<Option<u64>, StoreError> {
-        let pack_dir = self.handle.store_ref().path().join("pack");
-        let listed = std::fs::read_dir(&pack_dir).map_err(StoreError::io("read", &pack_dir))?;
-        for file in listed {
-            let index_path = file.map_err(StoreError::io("read", &pack_dir))?.path();
-            if index_path.extension().is_none_or(|extension| extension != "idx") {
-                continue;
-            }
-            let damaged = |detail: &dyn ToString| {
-                StoreError::damaged(format!("pack {}", index_path.display()), detail.to_string())
-            };
-            let index =
-                gix_pack::index::File::at(&index_path, gix_hash::Kind::Sha1).map_err(|error| damaged(&error))?;
-            let Some(at) = index.lookup(to_gix(id)) else { continue };
-            let offset = index.pack_offset_at_index(at);
-            let path = index_path.with_extension("pack");
-            let mut file = BufReader::with_capacity(1 << 16, File::open(&path).map_err(StoreError::io("open", &path))?);
-            file.seek(SeekFrom::Start(offset)).map_err(StoreError::io("read", &path))?;
-            let entry =
-                gix_pack::data::Entry::from_read(&mut file, offset, 20).map_err(StoreError::io("read", &path))?;
-            if !entry.header.is_base() || entry.decompressed_size != size {
-                continue;
-            }
-            let failed =
-                |source| StoreError::Io { what: "copy", path: format!("the content of blob {id}").into(), source };
-            let copied = io::copy(&mut flate2::bufread::ZlibDecoder::new(file).take(size + 1), out).map_err(failed)?;
-            if copied != size {
-                return Err(damaged(&format!("blob {id} has {copied} bytes, not {size}")));
-            }
-            return Ok(Some(copied));
-        }
-        Ok(None)
     }
 
     /// Reads the content of a tree; the empty tree is always there.

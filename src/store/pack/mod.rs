@@ -22,6 +22,7 @@
 pub mod blob;
 pub mod delta;
 pub mod entry;
+pub mod fetch;
 pub mod ids;
 pub mod index;
 pub mod reader;

@@ -81,8 +81,7 @@ impl Folder {
     pub fn bundle_verify(&self, file: &Path) -> Result<BundleReport, EngineError> {
         let (mut report, _) = self.open_bundle(file)?;
         if report.missing.is_empty() {
-            let checked =
-                self.check(open(file)?, &self.store.objects(), &FROM_A_PERSON).map_err(about(file))?;
+            let checked = self.check(open(file)?, &self.store.objects(), &FROM_A_PERSON).map_err(about(file))?;
             report.revisions = checked.commits().len() as u64;
             report.objects = checked.objects();
         }

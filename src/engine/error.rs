@@ -132,16 +132,13 @@ impl EngineError {
         match self {
             Self::Store(error)
             | Self::Bundle { source: error, .. }
-            | Self::Merge(MergeError::Store(error)) | Self::History(HistoryError::Store(error)) => {
-                match error {
-                    StoreError::Missing { .. } | StoreError::Damaged { .. } => Failure::Damaged,
-                    StoreError::Hostile { .. } | StoreError::TooLarge { .. } | StoreError::Unfit { .. } => {
-                        Failure::Refused
-                    }
-                    StoreError::Locked { .. } | StoreError::RefMoved { .. } => Failure::Busy,
-                    _ => Failure::Failed,
-                }
-            }
+            | Self::Merge(MergeError::Store(error))
+            | Self::History(HistoryError::Store(error)) => match error {
+                StoreError::Missing { .. } | StoreError::Damaged { .. } => Failure::Damaged,
+                StoreError::Hostile { .. } | StoreError::TooLarge { .. } | StoreError::Unfit { .. } => Failure::Refused,
+                StoreError::Locked { .. } | StoreError::RefMoved { .. } => Failure::Busy,
+                _ => Failure::Failed,
+            },
             Self::Unreachable { .. }
             | Self::Transport(_)
             | Self::Protocol(ProtocolError::Cut { .. } | ProtocolError::Over) => Failure::Unreachable,
@@ -159,8 +156,10 @@ impl EngineError {
     /// What to do next, where that can be said.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoFolder { .. } => "say `foldersync init DIR` to make a folder, or name one with `--folder DIR`; if it should be one, \
-                                       is its disk mounted?",
+            Self::NoFolder { .. } => {
+                "say `foldersync init DIR` to make a folder, or name one with `--folder DIR`; if it should be one, \
+                                       is its disk mounted?"
+            }
             Self::NotEmpty { .. } => {
                 "to join two copies that exist already, say `foldersync init` in both and `foldersync peer add NAME DIR --join`"
             }

@@ -212,12 +212,9 @@ impl Folder {
         drop(reader);
         match (report, control.finish()) {
             // What the program at the other end said before it ended tells more than that it ended.
-            (
-                Err(EngineError::Protocol(
-                    ProtocolError::Cut { .. } | ProtocolError::NotFoldersync { .. } | ProtocolError::Over,
-                )),
-                Err(ended),
-            ) => Err(ended.into()),
+            (Err(EngineError::Protocol(ProtocolError::Cut { .. } | ProtocolError::Over)), Err(ended)) => {
+                Err(ended.into())
+            }
             (report, _) => report,
         }
     }

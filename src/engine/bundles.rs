@@ -81,7 +81,7 @@ impl Folder {
     pub fn bundle_verify(&self, file: &Path) -> Result<BundleReport, EngineError> {
         let (mut report, _) = self.open_bundle(file)?;
         if report.missing.is_empty() {
-            let checked = self.check(open(file)?, &self.store.objects(), &FROM_A_PERSON)?;
+            let checked = self.check(open(file)?, &self.store.objects(), &FROM_A_PERSON).map_err(about(file))?;
             report.revisions = checked.commits().len() as u64;
             report.objects = checked.objects();
         }
@@ -93,7 +93,7 @@ impl Folder {
         let mut work = self.begin("bundle apply", Wait::No)?;
         work.capture(&[])?;
         let (mut report, tip) = self.open_bundle(file)?;
-        let checked = self.check(open(file)?, &work.objects, &FROM_A_PERSON)?;
+        let checked = self.check(open(file)?, &work.objects, &FROM_A_PERSON).map_err(about(file))?;
         let admitted = checked.admit(&self.store.pack_dir())?;
         report.revisions = admitted.commits.len() as u64;
         report.objects = admitted.objects;
@@ -107,7 +107,7 @@ impl Folder {
 
     /// What a bundle's header says.
     fn open_bundle(&self, file: &Path) -> Result<(BundleReport, CommitId), EngineError> {
-        let (header, _) = Bundle::open(open(file)?)?.into_parts();
+        let (header, _) = Bundle::open(open(file)?).map_err(|error| about(file)(error.into()))?.into_parts();
         let objects = self.store.objects();
         let missing = header.prerequisites.iter().copied().filter(|id| !objects.exists(&(*id).into())).collect();
         let tip = header.tip();
@@ -135,6 +135,14 @@ const FROM_A_PERSON: Limits = Limits {
     chain: 512,
     depth: 1024,
 };
+
+/// Names the bundle in what is wrong with it.
+fn about(file: &Path) -> impl FnOnce(EngineError) -> EngineError {
+    move |error| match error {
+        EngineError::Store(source) => EngineError::Bundle { file: file.to_owned(), source },
+        error => error,
+    }
+}
 
 fn open(file: &Path) -> Result<BufReader<File>, EngineError> {
     Ok(BufReader::new(File::open(file).map_err(EngineError::io("open", file))?))

@@ -34,6 +34,14 @@ pub enum EngineError {
     /// The repository failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A bundle could not be taken.
+    #[error("bundle `{}`: {source}", file.display())]
+    Bundle {
+        /// Its file.
+        file: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
     /// The folder failed.
     #[error(transparent)]
     Worktree(#[from] WorktreeError),
@@ -122,23 +130,24 @@ impl EngineError {
     /// The kind of failure, which decides the exit code.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Store(error) | Self::Merge(MergeError::Store(error)) | Self::History(HistoryError::Store(error)) => {
-                match error {
-                    StoreError::Missing { .. } | StoreError::Damaged { .. } => Failure::Damaged,
-                    StoreError::Hostile { .. } | StoreError::TooLarge { .. } | StoreError::Unfit { .. } => {
-                        Failure::Refused
-                    }
-                    StoreError::Locked { .. } | StoreError::RefMoved { .. } => Failure::Busy,
-                    _ => Failure::Failed,
-                }
-            }
+            Self::Store(error)
+            | Self::Bundle { source: error, .. }
+            | Self::Merge(MergeError::Store(error))
+            | Self::History(HistoryError::Store(error)) => match error {
+                StoreError::Missing { .. } | StoreError::Damaged { .. } => Failure::Damaged,
+                StoreError::Hostile { .. } | StoreError::TooLarge { .. } | StoreError::Unfit { .. } => Failure::Refused,
+                StoreError::Locked { .. } | StoreError::RefMoved { .. } => Failure::Busy,
+                _ => Failure::Failed,
+            },
             Self::Unreachable { .. }
             | Self::Transport(_)
             | Self::Protocol(ProtocolError::Cut { .. } | ProtocolError::Over) => Failure::Unreachable,
             Self::Unrelated { .. } | Self::Protocol(_) => Failure::Refused,
-            Self::Revision(_) | Self::History(HistoryError::Rev(_)) | Self::NoFolder { .. } | Self::NotEmpty { .. } => {
-                Failure::Usage
-            }
+            Self::Revision(_)
+            | Self::History(HistoryError::Rev(_))
+            | Self::NoFolder { .. }
+            | Self::NotEmpty { .. }
+            | Self::Worktree(WorktreeError::Missing { .. } | WorktreeError::NotAFolder { .. }) => Failure::Usage,
             Self::PeerFault { failure, .. } => *failure,
             _ => Failure::Failed,
         }
@@ -147,7 +156,10 @@ impl EngineError {
     /// What to do next, where that can be said.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoFolder { .. } => "say `foldersync init DIR` to make a folder, or name one with `--folder DIR`",
+            Self::NoFolder { .. } => {
+                "say `foldersync init DIR` to make a folder, or name one with `--folder DIR`; if it should be one, \
+                                       is its disk mounted?"
+            }
             Self::NotEmpty { .. } => {
                 "to join two copies that exist already, say `foldersync init` in both and `foldersync peer add NAME DIR --join`"
             }
@@ -156,9 +168,17 @@ impl EngineError {
             }
             Self::Store(StoreError::Locked { .. }) => "wait for it to end, or say `--wait`",
             Self::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }) => {
-                "say `foldersync verify` to see all that is damaged; another copy of the folder has the same revisions"
+                "say `foldersync verify` to see what is damaged; to mend it, put back the repository of a backup, or clone \
+                 the folder anew from a peer and copy into it what was edited here"
             }
-            Self::Store(StoreError::Prerequisites { .. }) => {
+            Self::Bundle { source: StoreError::Damaged { .. } | StoreError::Missing { .. }, .. } => {
+                "nothing of it was taken; copy it again from where it was made, or make it again"
+            }
+            Self::Bundle { source: StoreError::Hostile { .. } | StoreError::TooLarge { .. }, .. } => {
+                "nothing of it was taken: foldersync makes no such bundle; find out where it comes from"
+            }
+            Self::Store(StoreError::Prerequisites { .. })
+            | Self::Bundle { source: StoreError::Prerequisites { .. }, .. } => {
                 "apply the bundles before this one first, or make one with an earlier `--since`"
             }
             _ => return None,

@@ -1,8 +1,9 @@
 //! The exchange with one peer: both sides come to hold the same revisions, the same head and the same files.
 //!
-//! The driver of the protocol (`crate::protocol`, whose header is its specification). Four threads a side, all of which
+//! The driver of the protocol (`crate::protocol`, whose header is its specification). Five threads a side, all of which
 //! end with the exchange: this one reads; one writes; one cuts bundles and sends them; one checks what arrived and
-//! admits it. The folder's lock is held throughout.
+//! admits it; one says now and then that this side is alive, and breaks the connection off when the other side has said
+//! nothing for too long. The folder's lock is held throughout.
 //!
 //! After a kill or a cut at any point: bundles that were acknowledged are kept (a ref under `refs/foldersync/incoming`
 //! says so) and not sent again; nothing else has changed, or the head has moved and the next work finishes the
@@ -13,6 +14,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use crate::engine::error::{EngineError, Failure};
 use crate::engine::folder::{Context, Folder, InitOptions, Work};
@@ -67,11 +69,13 @@ pub struct ServeOptions {
     pub join: bool,
     /// Whether to wait for somebody else who works on the folder.
     pub wait: bool,
+    /// How long the other side may say nothing before it is taken for dead.
+    pub patience: Duration,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { send: true, receive: true, join: false, wait: false }
+        Self { send: true, receive: true, join: false, wait: false, patience: PATIENCE }
     }
 }
 
@@ -81,6 +85,9 @@ const BUNDLE_LIMIT: u64 = 16 << 20;
 const SPOOL: usize = 24 << 20;
 /// Bundles that are cut from one view of the packs.
 const PER_VIEW: usize = 3;
+/// How long a side may say nothing, and how often in that time it says that it is alive.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SIGNS_OF_LIFE: u32 = 6;
 /// How many commits a sample of the history has.
 const SAMPLE: usize = 128;
 /// How many times a coarse sample is refined.
@@ -90,7 +97,8 @@ impl Folder {
     /// One exchange with a peer.
     pub fn exchange(&self, peer: &PeerTarget, wait: bool) -> Result<ExchangeReport, EngineError> {
         let role = Role::Dials { name: &peer.name };
-        let options = ServeOptions { send: peer.send, receive: peer.receive, join: peer.join, wait };
+        let (send, receive, join) = (peer.send, peer.receive, peer.join);
+        let options = ServeOptions { send, receive, join, wait, ..ServeOptions::default() };
         match &peer.address {
             Address::Path(path) => {
                 let unreachable = |why: &dyn std::fmt::Display| EngineError::Unreachable {
@@ -189,12 +197,15 @@ impl Folder {
                 // end, so that the other side sees it.
                 drop(link.outbox.drain(&mut *writer));
             });
+            let (running, ended) = mpsc::channel();
+            scope.spawn(move || link.keep_alive(&ended, options.patience));
             let monitor = &*self.cx.monitor;
             let mut talk = Talk { link, reader: &mut *reader, input: Vec::new(), taken: 0, about: &about, monitor };
             let report = self.run(&mut talk, role, options);
             if let Err(error) = &report {
                 link.give_up(error);
             }
+            drop(running);
             link.outbox.close();
             writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             report
@@ -202,12 +213,9 @@ impl Folder {
         drop(reader);
         match (report, control.finish()) {
             // What the program at the other end said before it ended tells more than that it ended.
-            (
-                Err(EngineError::Protocol(
-                    ProtocolError::Cut { .. } | ProtocolError::NotFoldersync { .. } | ProtocolError::Over,
-                )),
-                Err(ended),
-            ) => Err(ended.into()),
+            (Err(EngineError::Protocol(ProtocolError::Cut { .. } | ProtocolError::Over)), Err(ended)) => {
+                Err(ended.into())
+            }
             (report, _) => report,
         }
     }
@@ -552,6 +560,10 @@ struct Link {
     answered: Condvar,
     /// Nothing more will be answered.
     over: AtomicBool,
+    /// Since when this side has waited for the other to say something.
+    waiting: Mutex<Option<Instant>>,
+    /// The other side has said nothing for so long that the connection was broken off.
+    given_up: AtomicBool,
     control: Arc<dyn Control>,
     outbox: Outbox,
 }
@@ -563,10 +575,31 @@ impl Link {
             session: Mutex::new(Session::accept()),
             answered: Condvar::new(),
             over: AtomicBool::new(false),
+            waiting: Mutex::new(None),
+            given_up: AtomicBool::new(false),
             outbox: Outbox::default(),
         };
         link.outbox.push(link.session().take_output());
         link
+    }
+
+    /// Says that this side is alive, until the exchange has ended; ends it when the other side does not.
+    fn keep_alive(&self, ended: &mpsc::Receiver<()>, patience: Duration) {
+        while ended.recv_timeout(patience / SIGNS_OF_LIFE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            // A session that has ended has nothing to say.
+            drop(self.say(&Message::Working));
+            if self.waiting().is_some_and(|since| since.elapsed() >= patience) {
+                self.given_up.store(true, Ordering::Relaxed);
+                self.abandon();
+                self.outbox.break_off();
+                self.control.abort();
+                return;
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn session(&self) -> MutexGuard<'_, Session> {
@@ -690,12 +723,19 @@ impl Talk<'_> {
             }
             self.input.resize(DATA, 0);
             self.taken = 0;
+            let since = Instant::now();
+            *self.link.waiting() = Some(since);
             let read = loop {
                 match self.reader.read(&mut self.input) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     read => break read,
                 }
             };
+            *self.link.waiting() = None;
+            if self.link.given_up.load(Ordering::Relaxed) {
+                let why = format!("it has said nothing for {} seconds", since.elapsed().as_secs());
+                return Err(EngineError::Unreachable { peer: self.about.to_owned(), why });
+            }
             // A connection that fails is one that was cut.
             let read = read.unwrap_or(0);
             self.input.truncate(read);

@@ -20,7 +20,7 @@ use crate::monitor::Monitor;
 use crate::store;
 use crate::store::{Expected, FolderLock, Graph, Key, NewIds, Objects, RefEdit, RefName, Signature, Store, Wait};
 use crate::table::DiskTable;
-use crate::worktree::Root;
+use crate::worktree::{Root, WorktreeError};
 
 /// What the engine needs of its surroundings.
 #[derive(Clone)]
@@ -84,7 +84,11 @@ impl Folder {
     /// The root of the shared folder that `start` lies in.
     pub fn discover(start: &Path) -> Result<PathBuf, EngineError> {
         let start = std::path::absolute(start).map_err(EngineError::io("find", start))?;
-        Store::discover(&start).ok_or(EngineError::NoFolder { path: start })
+        match Store::discover(&start) {
+            Some(root) => Ok(root),
+            None if start.exists() => Err(EngineError::NoFolder { path: start }),
+            None => Err(WorktreeError::Missing { path: start }.into()),
+        }
     }
 
     /// Opens the shared folder whose root is `dir`.

@@ -63,6 +63,9 @@ impl Folder {
         };
         let monitor = &*self.cx.monitor;
         monitor.begin(Stage::Check, None);
+        if let Err(error) = Packs::open(&self.store.pack_dir()) {
+            check.report.problems.push(error.to_string());
+        }
         let mut pending = Vec::new();
         for (name, commit) in self.store.refs().list("refs/")? {
             pending.push((commit, name.to_string()));

@@ -50,7 +50,7 @@
 //! | 21 | `Bye` | I have heard your `Merged` | after both `Merged`s |
 //! | 7f | [`Fault`] | I give up, and why | at any time; ends the session |
 //! | 80 | `Notice` | a text for people | at any time after my `Hello`, at most 256 |
-//! | 81 | `Working` | I am alive, and busy | at any time after my `Hello` |
+//! | 81 | `Working` | I am alive, and busy | at any time before my `Bye` |
 //!
 //! All but `Hello`, `Notice`, `Working` and `Fault` need both `Hello`s. A side that serves several folders MAY wait
 //! for the other's `Hello` before it says its own; the side that opened the channel MUST NOT wait.
@@ -78,7 +78,7 @@
 //! the channel be closed without losing bytes under way: close after the other's `Bye` or end of stream.
 //!
 //! **Keep-alive.** A side that says nothing for a while because it works (scans, merges, writes) says `Working` now
-//! and then: at least every 10 seconds. A side that hears nothing for 60 seconds MAY take the channel for dead.
+//! and then, also before its `Hello`: at least every 10 seconds. A side that hears nothing for 60 seconds MAY take the channel for dead.
 //!
 //! # Failures
 //! Every violation is a [`ProtocolError`] of its own, and ends the session; [`ProtocolError::to_fault`] says what to

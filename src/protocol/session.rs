@@ -307,7 +307,7 @@ fn step(who: Party, side: &mut Side, other: &mut Side, message: &Message) -> Res
             side.hello = Some(hello.clone());
             side.phase = Phase::Negotiating;
         }
-        Message::Notice(_) | Message::Working if side.hello.is_none() => return out_of_order,
+        Message::Notice(_) if side.hello.is_none() => return out_of_order,
         Message::Notice(_) => count(who, &mut side.notices, "notices", NOTICES)?,
         Message::Working => {}
         _ if !met => return out_of_order,

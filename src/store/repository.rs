@@ -377,6 +377,11 @@ fn build(dir: &Path, options: InitOptions, ids: NewIds) -> Result<(), StoreError
         durable::fill(&mut file, &path, content.as_bytes())?;
         durable::sync_file(&file, &path)?;
     }
+    if options.alongside {
+        // A person's own git should not show it.
+        let path = dir.join(".gitignore");
+        durable::write_file_by_way_of(&dir.join(PRIVATE), &path, b"*\n")?;
+    }
     index_file::create(dir)?;
     for folder in folders.iter().chain(&["objects", "refs", PRIVATE, ""]) {
         durable::sync_dir(&dir.join(folder))?;

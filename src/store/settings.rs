@@ -118,6 +118,14 @@ impl Config {
             }
             _ => return Err(self.damaged("version", &version)),
         }
+        // Git itself refuses these, and so must whoever writes beside it.
+        let form = self.file.string("core.repositoryformatversion").unwrap_or_default();
+        if !matches!(form.as_slice(), b"" | b"0" | b"1") {
+            return unfit(format!(
+                "`{path}` says that the repository has git's format {form}, and this foldersync knows none above 1: \
+                 update foldersync"
+            ));
+        }
         // Extensions change how refs and objects are kept. These do not.
         let harmless = ["noop", "preciousobjects", "worktreeconfig", "relativeworktrees"];
         let extensions = self.file.sections_by_name("extensions").into_iter().flatten();

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "what tests share is shared by `pub` alone")]
 
 mod architecture;
+mod bad_input;
 mod bundles;
 mod capture;
 mod cli;

@@ -28,7 +28,7 @@ fn a_folder_that_is_missing_is_never_a_deletion() {
     // The same with what a mount point holds: an empty folder.
     fs::create_dir(env.path("docs")).expect("a folder");
     env.run(["--folder", "docs", "commit"]).failed(2, &["[ROOT]/docs", "mounted"]);
-    env.run_in("copy", ["exchange"]).failed(4, &["[ROOT]/docs", "`origin` cannot be reached"]);
+    env.run_in("copy", ["exchange", "origin"]).failed(4, &["[ROOT]/docs", "`origin` cannot be reached"]);
     assert_eq!(fs::read_dir(env.path("docs")).expect("there").count(), 0);
     copy.is_untouched();
     fs::remove_dir(env.path("docs")).expect("removed");
@@ -91,8 +91,11 @@ fn a_read_only_folder_is_told_and_left_alone() {
         return skipped("a_read_only_folder_is_told_and_left_alone", "no mounts are permitted here");
     }
     before.is_untouched();
-    for name in ["commit", "from", "init"] {
-        ended(&env, name, "1", &["ead-only file system"]);
+    for (name, code) in [("commit", "1"), ("from", "1"), ("init", "6")] {
+        ended(&env, name, code, &["ead-only file system"]);
+    }
+    for name in ["commit", "from"] {
+        ended(&env, name, "1", &["hint: mount the disk for writing"]);
     }
     ended(&env, "to", "1", &["ead-only file system", "docs"]);
     ended(&env, "status", "0", &[]);

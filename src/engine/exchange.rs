@@ -85,7 +85,7 @@ const BUNDLE_LIMIT: u64 = 16 << 20;
 /// A bundle that arrives is kept in memory up to this many bytes, in a file beyond.
 const SPOOL: usize = 24 << 20;
 /// How long a side may say nothing, and how often in that time it says that it is alive.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const SIGNS_OF_LIFE: u32 = 6;
 /// How many commits a sample of the history has.
 const SAMPLE: usize = 128;

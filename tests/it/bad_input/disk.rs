@@ -40,13 +40,13 @@ fn a_folder_that_is_missing_is_never_a_deletion() {
 fn what_cannot_be_read_is_left_out_and_is_no_deletion() {
     let env = two_folders();
     let secret = env.path("docs/notes.txt");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).expect("set");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).expect("set");
     if fs::read(&secret).is_ok() {
         skipped("what_cannot_be_read_is_left_out_and_is_no_deletion", "this user may read everything");
         return;
     }
     let head = text(git(&env.path("docs"), &["rev-parse", "main"]));
-    fs::set_permissions(env.path("docs/sub"), fs::Permissions::from_mode(0)).expect("set");
+    fs::set_permissions(env.path("docs/sub"), fs::Permissions::from_mode(0o000)).expect("set");
     env.run_in("docs", ["commit"]).ended(3).says(&["sub"]);
     assert_eq!(text(git(&env.path("docs"), &["rev-parse", "main"])), head);
     fs::set_permissions(env.path("docs/sub"), fs::Permissions::from_mode(0o755)).expect("set");

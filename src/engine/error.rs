@@ -1,5 +1,6 @@
 //! What can go wrong with a folder as a whole, how badly, and what a person can do about it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::engine::history::HistoryError;
@@ -156,6 +157,16 @@ impl EngineError {
     /// What to do next, where that can be said.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Store(StoreError::Io { source, .. })
+            | Self::Bundle { source: StoreError::Io { source, .. }, .. }
+            | Self::Io { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    "make room on the disk, then run the command again: it goes on where this one stopped"
+                }
+                ErrorKind::ReadOnlyFilesystem => "mount the disk for writing, then run the command again",
+                ErrorKind::PermissionDenied => "change the owner or the permissions, or run it as who owns the folder",
+                _ => return None,
+            },
             Self::NoFolder { .. } => {
                 "say `foldersync init DIR` to make a folder, or name one with `--folder DIR`; if it should be one, \
                                        is its disk mounted?"

@@ -86,7 +86,7 @@ const SPOOL: usize = 24 << 20;
 /// Bundles that are cut from one view of the packs.
 const PER_VIEW: usize = 3;
 /// How long a side may say nothing, and how often in that time it says that it is alive.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const SIGNS_OF_LIFE: u32 = 6;
 /// How many commits a sample of the history has.
 const SAMPLE: usize = 128;

@@ -177,7 +177,10 @@ impl Store {
                 ));
             }
             _ => {
-                return unfit(format!("`{shown}` is not a foldersync folder; `foldersync init` makes it one"));
+                return unfit(format!(
+                    "`{shown}` is not a foldersync folder; if it was one, is its disk mounted? Otherwise \
+                     `foldersync init` makes it one"
+                ));
             }
         };
         config.check_form()?;

@@ -28,7 +28,7 @@ fn a_folder_that_is_missing_is_never_a_deletion() {
     // The same with what a mount point holds: an empty folder.
     fs::create_dir(env.path("docs")).expect("a folder");
     env.run(["--folder", "docs", "commit"]).failed(2, &["[ROOT]/docs", "mounted"]);
-    env.run_in("copy", ["exchange"]).failed(4, &["[ROOT]/docs", "`origin` cannot be reached"]);
+    env.run_in("copy", ["exchange", "origin"]).failed(4, &["[ROOT]/docs", "`origin` cannot be reached"]);
     assert_eq!(fs::read_dir(env.path("docs")).expect("there").count(), 0);
     copy.is_untouched();
     fs::remove_dir(env.path("docs")).expect("removed");
@@ -40,13 +40,13 @@ fn a_folder_that_is_missing_is_never_a_deletion() {
 fn what_cannot_be_read_is_left_out_and_is_no_deletion() {
     let env = two_folders();
     let secret = env.path("docs/notes.txt");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).expect("set");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).expect("set");
     if fs::read(&secret).is_ok() {
         skipped("what_cannot_be_read_is_left_out_and_is_no_deletion", "this user may read everything");
         return;
     }
     let head = text(git(&env.path("docs"), &["rev-parse", "main"]));
-    fs::set_permissions(env.path("docs/sub"), fs::Permissions::from_mode(0)).expect("set");
+    fs::set_permissions(env.path("docs/sub"), fs::Permissions::from_mode(0o000)).expect("set");
     env.run_in("docs", ["commit"]).ended(3).says(&["sub"]);
     assert_eq!(text(git(&env.path("docs"), &["rev-parse", "main"])), head);
     fs::set_permissions(env.path("docs/sub"), fs::Permissions::from_mode(0o755)).expect("set");
@@ -91,8 +91,11 @@ fn a_read_only_folder_is_told_and_left_alone() {
         return skipped("a_read_only_folder_is_told_and_left_alone", "no mounts are permitted here");
     }
     before.is_untouched();
-    for name in ["commit", "from", "init"] {
-        ended(&env, name, "1", &["ead-only file system"]);
+    for (name, code) in [("commit", "1"), ("from", "1"), ("init", "6")] {
+        ended(&env, name, code, &["ead-only file system"]);
+    }
+    for name in ["commit", "from"] {
+        ended(&env, name, "1", &["hint: mount the disk for writing"]);
     }
     ended(&env, "to", "1", &["ead-only file system", "docs"]);
     ended(&env, "status", "0", &[]);

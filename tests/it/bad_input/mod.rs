@@ -88,6 +88,7 @@ impl Output {
 }
 
 /// Tells, in a way that cannot be overlooked, that a test could not be run here.
+#[expect(clippy::print_stderr, reason = "who runs the tests should see it")]
 pub(crate) fn skipped(name: &str, why: &str) {
     eprintln!("SKIPPED {name}: {why}");
 }

@@ -63,7 +63,7 @@ fn a_repository_that_cannot_be_used_is_named_and_left_as_it_is(
     before.is_untouched();
     // The sound one is told of it, and stays sound.
     let expected = if code == 5 { 5 } else { 4 };
-    env.run_in("copy", ["exchange"]).failed(expected, &[words[0]]);
+    env.run_in("copy", ["exchange", "origin"]).failed(expected, &[words[0]]);
     before.is_untouched();
     env.run_in("copy", ["commit"]).says(&[]);
     env.run_in("copy", ["verify"]).ended(0);

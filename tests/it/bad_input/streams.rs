@@ -20,8 +20,8 @@ fn through(program: &str, args: &[&str]) -> PeerTarget {
 const PREAMBLE: &str = r"foldersync/1\r\n\377\n";
 
 #[rstest]
-#[case::text("echo hello; cat", Failure::Refused, &["does not speak foldersync", "`hello\\n`"])]
-#[case::greeting_then_nothing("echo Last login: today; cat >/dev/null", Failure::Refused, &["`Last login: today\\n`"])]
+#[case::text("echo hello; cat", Failure::Refused, &["does not speak foldersync", "`hello\\n"])]
+#[case::greeting_then_nothing("echo Last login: today; cat >/dev/null", Failure::Refused, &["`Last login: today\\n"])]
 #[case::echo("cat", Failure::Refused, &["both sides are the same copy"])]
 #[case::closes_at_once("exit 0", Failure::Unreachable, &["the connection ended too early"])]
 #[case::fails("echo no entry >&2; exit 7", Failure::Unreachable, &["no entry", "exit status: 7"])]

@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt as _;
@@ -70,9 +71,8 @@ impl PackFile {
         }
     }
 
-    fn damaged(&self, offset: u64, detail: impl ToString) -> StoreError {
-        let what = format!("pack `{}`", self.path.display());
-        StoreError::damaged(what, format!("the entry at {offset}: {}", detail.to_string()))
+    fn damaged(&self, offset: u64, detail: impl fmt::Display) -> StoreError {
+        StoreError::damaged(format!("pack `{}`", self.path.display()), format!("the entry at {offset}: {detail}"))
     }
 }
 
@@ -128,11 +128,14 @@ impl Listing {
     }
 }
 
+/// Contents by the pack and the offset that they have.
+type Kept = HashMap<(u64, u64), (ObjectKind, Arc<Vec<u8>>)>;
+
 /// The contents that deltas may stand on, by pack and offset: those that were used last, half of them at least.
 #[derive(Default)]
 struct Bases {
-    young: HashMap<(u64, u64), (ObjectKind, Arc<Vec<u8>>)>,
-    old: HashMap<(u64, u64), (ObjectKind, Arc<Vec<u8>>)>,
+    young: Kept,
+    old: Kept,
     /// The bytes of the young ones.
     bytes: usize,
 }

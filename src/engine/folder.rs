@@ -15,12 +15,15 @@ use std::sync::Arc;
 use crate::clock::{Clock, Timestamp};
 use crate::engine::error::EngineError;
 use crate::engine::report::{CaptureReport, Identity, InitReport, LeftOut};
+use crate::entry::{Entry, Fingerprint};
 use crate::id::{CommitId, DeviceId, FolderId, ReplicaId, TreeId};
 use crate::monitor::Monitor;
+use crate::path::SyncPath;
 use crate::store;
+use crate::store::tree::At;
 use crate::store::{Expected, FolderLock, Graph, Key, NewIds, Objects, RefEdit, RefName, Signature, Store, Wait};
-use crate::table::DiskTable;
-use crate::worktree::{Root, WorktreeError};
+use crate::table::{DiskTable, TableEdit};
+use crate::worktree::{self, OnDisk, Root, Target, WorktreeError};
 
 /// What the engine needs of its surroundings.
 #[derive(Clone)]
@@ -216,7 +219,7 @@ impl Work<'_> {
     }
 
     /// Records what was found or written on disk.
-    pub(crate) fn record(&mut self, edits: Vec<crate::table::TableEdit>) {
+    pub(crate) fn record(&mut self, edits: Vec<TableEdit>) {
         self.table_changed |= !edits.is_empty();
         self.table.edit(edits);
     }
@@ -239,10 +242,14 @@ impl Work<'_> {
 
     /// Brings the folder to a state from which any work can begin.
     fn recover(&mut self) -> Result<(), EngineError> {
-        if !self.table.knows_empty_folders {
+        let rewritten_by_git = !self.table.knows_empty_folders;
+        if rewritten_by_git {
             self.learn_empty_folders()?;
         }
-        crate::worktree::settle(&self.root, &self.folder.store.stage_dir(), &self.table)?;
+        worktree::settle(&self.root, &self.folder.store.stage_dir(), &self.table)?;
+        if rewritten_by_git {
+            self.doubt_what_git_says()?;
+        }
         if self.applied == self.head {
             return Ok(());
         }
@@ -261,13 +268,50 @@ impl Work<'_> {
         self.settle()
     }
 
+    /// A person's git has written the index: it may say of a file that was staged, reset or removed with git that the
+    /// disk holds it unchanged, though no revision has it so. What is not as it was last applied is read again.
+    fn doubt_what_git_says(&mut self) -> Result<(), EngineError> {
+        let tree = self.tree_of(self.applied)?;
+        let mut edits = Vec::new();
+        let mut unread = |path: SyncPath, entry: Option<Entry>| {
+            edits.push(TableEdit { path, row: entry.map(|entry| (entry, Fingerprint::default())) });
+        };
+        let rows: Vec<(SyncPath, Entry)> =
+            self.table.iter().filter_map(|(path, row)| Some((SyncPath::new(path).ok()?, row.entry))).collect();
+        let paths: Vec<&SyncPath> = rows.iter().map(|(path, _)| path).collect();
+        for ((path, entry), at) in rows.iter().zip(store::tree::lookup_many(&self.objects, tree, &paths)?) {
+            match at {
+                At::Leaf(applied) if applied == *entry => {}
+                At::Leaf(applied) => unread(path.clone(), Some(applied)),
+                _ => unread(path.clone(), None),
+            }
+        }
+        // What the index lacks was removed with git, if it could stand on the disk and does not.
+        let mut lacking = Vec::new();
+        store::tree::leaves(&self.objects, tree, &mut |path, entry| {
+            if self.table.get(path.as_bytes()).is_none() {
+                lacking.push(Target { path, old: None, new: Some(entry), mtime: None });
+            }
+            Ok(())
+        })?;
+        let absent: Vec<Target> =
+            lacking.into_iter().filter(|target| matches!(self.root.look(&target.path), Ok(OnDisk::Nothing))).collect();
+        let entries: Vec<(SyncPath, Option<Entry>)> =
+            absent.iter().map(|target| (target.path.clone(), target.new)).collect();
+        let plan = worktree::plan(&self.root, &self.table, &self.folder.store.own_excludes()?, absent)?;
+        let cannot: Vec<&SyncPath> = plan.refused.iter().map(|refused| &refused.path).chain(&plan.surprises).collect();
+        entries.into_iter().filter(|(path, _)| !cannot.contains(&path)).for_each(|(path, entry)| unread(path, entry));
+        self.record(edits);
+        Ok(())
+    }
+
     /// Git drops the rows of empty folders when it rewrites its index: they come from what was last applied.
     fn learn_empty_folders(&mut self) -> Result<(), EngineError> {
         let tree = self.tree_of(self.applied)?;
         let mut edits = Vec::new();
-        crate::store::tree::leaves(&self.objects, tree, &mut |path, entry| {
-            if entry == crate::entry::Entry::EMPTY_FOLDER {
-                edits.push(crate::table::TableEdit { path, row: Some((entry, crate::entry::Fingerprint::default())) });
+        store::tree::leaves(&self.objects, tree, &mut |path, entry| {
+            if entry == Entry::EMPTY_FOLDER {
+                edits.push(TableEdit { path, row: Some((entry, Fingerprint::default())) });
             }
             Ok(())
         })?;

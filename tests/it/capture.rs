@@ -155,12 +155,45 @@ fn history_that_a_person_winds_back_with_git_comes_back() {
     site.capture();
     let newest = site.head();
     assert!(git(&site.root, &["reset", "-q", "--hard", "HEAD~1"]).status.success());
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    fs::File::options()
+        .append(true)
+        .open(site.path(".git/index"))
+        .and_then(|file| file.set_modified(later))
+        .expect("a time");
     site.capture();
     assert_eq!(site.read("a"), "1", "what the person did to the file stays");
     let log = site.git(&["log", "--format=%H"]);
     assert!(log.contains(&newest.expect("a head").to_string()), "no revision is dropped");
     assert_eq!(site.git(&["show", "main:a"]), "1");
     site.check();
+}
+
+#[test]
+fn what_a_person_stages_or_removes_with_git_is_captured() {
+    let sites = Sites::new(1);
+    let site = &sites.sites[0];
+    for name in ["staged", "removed", "untracked", "kept"] {
+        site.write(name, "1");
+    }
+    site.capture();
+    site.write("staged", "2");
+    site.write("new", "n");
+    assert!(git(&site.root, &["add", "staged", "new"]).status.success());
+    assert!(git(&site.root, &["rm", "-q", "removed"]).status.success());
+    assert!(git(&site.root, &["rm", "-q", "--cached", "untracked"]).status.success());
+    // The index is older than nothing that it names: no file is read again for being young.
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    fs::File::options()
+        .append(true)
+        .open(site.path(".git/index"))
+        .and_then(|file| file.set_modified(later))
+        .expect("a time");
+    assert_eq!(site.capture(), 3);
+    assert_eq!(site.git(&["log", "-3", "--reverse", "--format=%s"]), "add new\nchange staged\ndelete removed\n");
+    assert_eq!(site.names(), ["kept", "new", "staged", "untracked"]);
+    site.check();
+    assert_eq!(site.capture(), 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::engine::error::EngineError;
@@ -40,7 +41,10 @@ impl Folder {
             return Err(EngineError::NotFound { what: "there is nothing newer to put into a bundle".to_owned() });
         }
         let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temp = tempfile::NamedTempFile::new_in(folder).map_err(EngineError::io("create", file))?;
+        let temp = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o666)) // As any new file: less what the person's umask takes.
+            .tempfile_in(folder)
+            .map_err(EngineError::io("create", file))?;
         let mut out = BufWriter::new(temp);
         let (objects, packs) = (self.store.objects(), Packs::open(&self.store.pack_dir())?);
         let options = BundleOptions { limit: u64::MAX, ..BundleOptions::default() };

@@ -155,7 +155,7 @@ fn history_that_a_person_winds_back_with_git_comes_back() {
     site.capture();
     let newest = site.head();
     assert!(git(&site.root, &["reset", "-q", "--hard", "HEAD~1"]).status.success());
-    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
     fs::File::options()
         .append(true)
         .open(site.path(".git/index"))
@@ -183,7 +183,7 @@ fn what_a_person_stages_or_removes_with_git_is_captured() {
     assert!(git(&site.root, &["rm", "-q", "removed"]).status.success());
     assert!(git(&site.root, &["rm", "-q", "--cached", "untracked"]).status.success());
     // The index is older than nothing that it names: no file is read again for being young.
-    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let later = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
     fs::File::options()
         .append(true)
         .open(site.path(".git/index"))

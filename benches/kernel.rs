@@ -89,7 +89,8 @@ impl Bench {
         drop(fs::remove_dir_all(&self.dir));
         let root = self.dir.join("root");
         let mut seed = 1u64;
-        let words: Vec<String> = (0..4000u64).map(|n| format!("{:x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40)).collect();
+        let words: Vec<String> =
+            (0..4000u64).map(|n| format!("{:x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40)).collect();
         for n in 0..files {
             let folder = if per_folder == usize::MAX {
                 root.clone()

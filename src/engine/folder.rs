@@ -1,6 +1,6 @@
 //! A shared folder: its files, its repository, and the one piece of work that may go on in it at a time.
 //!
-//! [`Folder`] is the handle that everybody holds; [`Work`] is the right to change it. Work begins by finishing what a
+//! [`Folder`] is the handle that everybody holds; `Work` is the right to change it. Work begins by finishing what a
 //! killed process left half-done, so nothing else has to think of that. What is where at any moment:
 //!
 //! - `refs/heads/main` is what the folder should hold. It moves only forward, after its objects are safe on disk.

@@ -115,14 +115,7 @@ impl Work<'_> {
             .found
             .into_iter()
             .zip(bases)
-            .map(|(found, base)| Candidate {
-                found: found.what.kind(),
-                path: found.path,
-                base: match base {
-                    At::Leaf(entry) => Some(entry),
-                    _ => None,
-                },
-            })
+            .map(|(found, base)| Candidate { found: found.what.kind(), path: found.path, base: base.leaf() })
             .collect())
     }
 

@@ -262,21 +262,17 @@ impl Work<'_> {
         let refs: Vec<&SyncPath> = found.iter().map(|(path, _)| path).collect();
         let wanted = tree::lookup_many(&self.objects, head, &refs)?;
         let bases = tree::lookup_many(&self.objects, self.tree_of(self.applied)?, &refs)?;
-        let leaf = |at: At| match at {
-            At::Leaf(entry) => Some(entry),
-            _ => None,
-        };
         let mut candidates = Vec::new();
         let mut edits = Vec::new();
         for (((path, kind), wanted), base) in found.into_iter().zip(wanted).zip(bases) {
-            let done = match leaf(wanted) {
+            let done = match wanted.leaf() {
                 Some(entry) if kind.is_some() => holds(&self.root, &path, entry)?.map(Some),
                 None if kind.is_none() => Some(None),
                 _ => None,
             };
             match done {
                 Some(row) => edits.push(TableEdit { path, row }),
-                None => candidates.push(Candidate { path, base: leaf(base), found: kind }),
+                None => candidates.push(Candidate { path, base: base.leaf(), found: kind }),
             }
         }
         self.record(edits);

@@ -19,7 +19,7 @@ use crate::store::Signature;
 use crate::store::Wait;
 use crate::store::burst::{Burst, NewCommit};
 use crate::store::history::HistoryIndex;
-use crate::store::tree::{self, At};
+use crate::store::tree;
 use crate::worktree::Root;
 
 impl Folder {
@@ -172,10 +172,7 @@ pub(crate) struct Step {
 impl Work<'_> {
     /// What the head has at a path.
     pub(crate) fn entry_at(&self, path: &SyncPath) -> Result<Option<Entry>, EngineError> {
-        Ok(match tree::lookup(&self.objects, self.tree_of(self.head)?, path)? {
-            At::Leaf(entry) => Some(entry),
-            _ => None,
-        })
+        Ok(tree::lookup(&self.objects, self.tree_of(self.head)?, path)?.leaf())
     }
 
     /// Commits these changes on top of the head, one a path, and brings the disk to them.

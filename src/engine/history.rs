@@ -29,7 +29,7 @@ use crate::id::{CommitId, TreeId};
 use crate::monitor::Monitor;
 use crate::path::SyncPath;
 use crate::store::history::{HistoryIndex, Key, Row, Verb};
-use crate::store::tree::{self, At};
+use crate::store::tree;
 use crate::store::{Commit, ObjectKind, Objects, StoreError};
 
 /// What can be wrong with a question about history.
@@ -429,10 +429,7 @@ impl<'a> History<'a> {
 }
 
 fn leaf(objects: &Objects, tree: TreeId, path: &SyncPath) -> Result<Option<Entry>, StoreError> {
-    Ok(match tree::lookup(objects, tree, path)? {
-        At::Leaf(entry) => Some(entry),
-        At::Nothing | At::Folder(_) => None,
-    })
+    Ok(tree::lookup(objects, tree, path)?.leaf())
 }
 
 /// How many bytes have to be put in, taken out or exchanged to make one of the other.

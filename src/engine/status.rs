@@ -6,7 +6,7 @@ use crate::engine::report::{LeftOut, PathChange, StatusReport};
 use crate::entry::Entry;
 use crate::id::TreeId;
 use crate::store::RefName;
-use crate::store::tree::{self, At};
+use crate::store::tree;
 use crate::worktree::{Root, ScanOptions};
 
 impl Folder {
@@ -27,11 +27,7 @@ impl Folder {
         let bases = tree::lookup_many(&objects, tree, &paths)?;
         let mut changes = Vec::new();
         for (found, base) in scan.found.iter().zip(bases) {
-            let base = match base {
-                At::Leaf(entry) => Some(entry),
-                _ => None,
-            };
-            let verb = match (base, found.what.kind()) {
+            let verb = match (base.leaf(), found.what.kind()) {
                 (None, Some(_)) => "add",
                 (Some(_), None) => "delete",
                 (Some(base), Some(_)) if super::checkout::holds(&root, &found.path, base)?.is_none() => "change",

@@ -121,6 +121,16 @@ pub enum At {
     Folder(TreeId),
 }
 
+impl At {
+    /// The file, link or empty folder that stands there, if one does.
+    pub const fn leaf(self) -> Option<Entry> {
+        match self {
+            Self::Leaf(entry) => Some(entry),
+            Self::Nothing | Self::Folder(_) => None,
+        }
+    }
+}
+
 /// What stands at `path` in the tree `root`.
 pub fn lookup(objects: &Objects, root: TreeId, path: &SyncPath) -> Result<At, StoreError> {
     let mut at = At::Folder(root);

@@ -30,6 +30,9 @@ const ROUNDS: usize = 20;
 const REST: std::time::Duration = std::time::Duration::from_millis(10);
 const RESTS: usize = 10;
 
+/// So many commits are worth a thread of their own to read them.
+const READ_BY_THREAD: usize = 1024;
+
 /// Contents for the disk. Each thread that writes takes a reader of its own from the pool.
 struct FromStore {
     idle: Mutex<Vec<Objects>>,
@@ -59,6 +62,36 @@ struct Touched {
     by_path: HashMap<SyncPath, Vec<Touch>>,
     /// Whether there was a merge: then the order of the touches says nothing.
     merged: bool,
+}
+
+/// What a commit did.
+enum What {
+    /// It touched these paths.
+    Paths(Vec<(SyncPath, Touch)>),
+    /// It merged these.
+    Merged(Vec<CommitId>),
+}
+
+impl What {
+    fn of(objects: &Objects, id: CommitId) -> Result<Self, EngineError> {
+        let commit = objects.commit(id)?;
+        if commit.parents.len() > 1 {
+            return Ok(Self::Merged(commit.parents));
+        }
+        let message = commit.message();
+        let touch = (id, message.mtime.unwrap_or(Timestamp::new(commit.author.time, 0)));
+        if let Some(path) = message.path() {
+            return Ok(Self::Paths(vec![(path, touch)]));
+        }
+        // A person's own commit: only its trees tell what it touched.
+        let before = commit.parents.first().map(|&parent| objects.commit(parent).map(|parent| parent.tree)).transpose()?;
+        let mut paths = Vec::new();
+        tree::diff(objects, before, Some(commit.tree), &mut |change| {
+            paths.push((change.path, touch));
+            Ok(())
+        })?;
+        Ok(Self::Paths(paths))
+    }
 }
 
 impl Work<'_> {
@@ -189,29 +222,50 @@ impl Work<'_> {
         let mut touched = Touched::default();
         let mut known: HashSet<CommitId> = commits.iter().copied().collect();
         let mut pending = commits;
-        pending.reverse();
-        while let Some(id) = pending.pop() {
-            let commit = self.objects.commit(id)?;
-            if commit.parents.len() > 1 {
-                touched.merged = true;
-                let sides = self.graph.unshared(&commit.parents)?;
-                pending.extend(sides.into_iter().map(|(side, _)| side).filter(|side| known.insert(*side)));
-                continue;
+        while !pending.is_empty() {
+            let mut sides = Vec::new();
+            for what in self.read_touches(&pending)? {
+                match what {
+                    What::Paths(paths) => {
+                        for (path, touch) in paths {
+                            touched.by_path.entry(path).or_default().push(touch);
+                        }
+                    }
+                    What::Merged(parents) => {
+                        touched.merged = true;
+                        sides.extend(self.graph.unshared(&parents)?.into_iter().map(|(side, _)| side));
+                    }
+                }
             }
-            let message = commit.message();
-            let touch = (id, message.mtime.unwrap_or(Timestamp::new(commit.author.time, 0)));
-            if let Some(path) = message.path() {
-                touched.by_path.entry(path).or_default().push(touch);
-            } else {
-                // A person's own commit: only its trees tell what it touched.
-                let before = commit.parents.first().map(|&parent| self.tree_of(Some(parent))).transpose()?;
-                tree::diff(&self.objects, before, Some(commit.tree), &mut |change| {
-                    touched.by_path.entry(change.path).or_default().push(touch);
-                    Ok(())
-                })?;
-            }
+            sides.retain(|side| known.insert(*side));
+            pending = sides;
         }
         Ok(touched)
+    }
+
+    /// What each of these commits did, in their order; read by several threads where there are many.
+    fn read_touches(&self, commits: &[CommitId]) -> Result<Vec<What>, EngineError> {
+        let read = |objects: &Objects, commits: &[CommitId]| -> Result<Vec<What>, EngineError> {
+            commits.iter().map(|&id| What::of(objects, id)).collect()
+        };
+        let threads = self.folder.cx.threads.min(commits.len() / READ_BY_THREAD).max(1);
+        if threads == 1 {
+            return read(&self.objects, commits);
+        }
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = commits
+                .chunks(commits.len().div_ceil(threads))
+                .map(|part| {
+                    let objects = self.objects.clone();
+                    scope.spawn(move || read(&objects, part))
+                })
+                .collect();
+            let mut all = Vec::with_capacity(commits.len());
+            for part in parts {
+                all.extend(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(all)
+        })
     }
 
     /// Carries out a plan; answers with the paths that changed meanwhile.

@@ -3,7 +3,9 @@
 //! The driver of the protocol (`crate::protocol`, whose header is its specification). Five threads a side, all of which
 //! end with the exchange: this one reads; one writes; one cuts bundles and sends them; one checks what arrived and
 //! admits it; one says now and then that this side is alive, and breaks the connection off when the other side has said
-//! nothing for too long. The folder's lock is held throughout.
+//! nothing for too long. The folder's lock is held while this side captures, and again while it merges and applies;
+//! never while bytes travel, so that a slow peer keeps nobody from the folder. What the folder became meanwhile is
+//! merged like all else.
 //!
 //! After a kill or a cut at any point: bundles that were acknowledged are kept (a ref under `refs/foldersync/incoming`
 //! says so) and not sent again; nothing else has changed, or the head has moved and the next work finishes the
@@ -17,11 +19,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::engine::error::{EngineError, Failure};
-use crate::engine::folder::{Context, Folder, InitOptions, Work};
+use crate::engine::folder::{Context, Folder, InitOptions};
 use crate::engine::outbox::Outbox;
 use crate::engine::peers::Remembered;
 use crate::engine::report::ExchangeReport;
-use crate::id::{CommitId, FolderId};
+use crate::id::{CommitId, DeviceId, FolderId};
 use crate::monitor::{Monitor, Silent, Stage};
 use crate::protocol::{
     BundleBegin, Fault, FaultCode, Hello, Locate, Merged, Message, Offer, PREREQUISITE_LIMIT, Party, ProtocolError,
@@ -31,7 +33,7 @@ use crate::store::Wait;
 use crate::store::bundle::{Bundle, BundleOptions, BundleWriter, BundleWritten};
 use crate::store::pack::reader::Packs;
 use crate::store::quarantine::{self, Limits, VerifiedPack};
-use crate::store::{Expected, Key, Objects, RefEdit, RefName, StoreError};
+use crate::store::{Expected, Graph, Key, Objects, RefEdit, RefName, StoreError};
 use crate::transport::{self, ChildCommand, Connection, Control};
 
 /// Where a peer is.
@@ -58,9 +60,9 @@ pub struct PeerTarget {
     pub join: bool,
 }
 
-/// How the other side of an exchange is served.
+/// How this side takes part in an exchange.
 #[derive(Debug, Clone, Copy)]
-pub struct ServeOptions {
+pub struct ExchangeOptions {
     /// Whether revisions are sent.
     pub send: bool,
     /// Whether revisions are received.
@@ -69,13 +71,25 @@ pub struct ServeOptions {
     pub join: bool,
     /// Whether to wait for somebody else who works on the folder.
     pub wait: bool,
+    /// Whether to look first for what changed on disk. A daemon that watches the folder has no need to.
+    pub capture: bool,
+    /// The key that the other side has proved to have, which it must not deny.
+    pub device: Option<DeviceId>,
     /// How long the other side may say nothing before it is taken for dead.
     pub patience: Duration,
 }
 
-impl Default for ServeOptions {
+impl Default for ExchangeOptions {
     fn default() -> Self {
-        Self { send: true, receive: true, join: false, wait: false, patience: PATIENCE }
+        Self {
+            send: true,
+            receive: true,
+            join: false,
+            wait: false,
+            capture: true,
+            device: None,
+            patience: PATIENCE,
+        }
     }
 }
 
@@ -88,6 +102,8 @@ const PER_VIEW: usize = 3;
 /// How long a side may say nothing, and how often in that time it says that it is alive.
 const PATIENCE: Duration = Duration::from_mins(1);
 const SIGNS_OF_LIFE: u32 = 6;
+/// How long to wait for somebody else's work in the folder before what has come is merged.
+const JOIN_PATIENCE: Duration = Duration::from_mins(10);
 /// How many commits a sample of the history has.
 const SAMPLE: usize = 128;
 /// How many times a coarse sample is refined.
@@ -98,7 +114,7 @@ impl Folder {
     pub fn exchange(&self, peer: &PeerTarget, wait: bool) -> Result<ExchangeReport, EngineError> {
         let role = Role::Dials { name: &peer.name };
         let (send, receive, join) = (peer.send, peer.receive, peer.join);
-        let options = ServeOptions { send, receive, join, wait, ..ServeOptions::default() };
+        let options = ExchangeOptions { send, receive, join, wait, ..ExchangeOptions::default() };
         match &peer.address {
             Address::Path(path) => {
                 let unreachable = |why: &dyn std::fmt::Display| EngineError::Unreachable {
@@ -113,7 +129,8 @@ impl Folder {
                 let (here, there) = transport::pipe(&peer.name);
                 std::thread::scope(|scope| {
                     let served = scope.spawn(move || {
-                        other.serve(there, ServeOptions { join: peer.join, wait, ..ServeOptions::default() })
+                        let options = ExchangeOptions { join: peer.join, wait, ..ExchangeOptions::default() };
+                        other.serve(there, None, options)
                     });
                     let report = self.side(here, &role, options);
                     // What happened there was told to this side, if it was still there to hear.
@@ -138,13 +155,28 @@ impl Folder {
     }
 
     /// Serves the other side of an exchange on this process's own standard input and output.
-    pub fn serve_stdio(&self, options: ServeOptions) -> Result<ExchangeReport, EngineError> {
-        self.serve(transport::stdio()?, options)
+    pub fn serve_stdio(&self, options: ExchangeOptions) -> Result<ExchangeReport, EngineError> {
+        self.serve(transport::stdio()?, None, options)
     }
 
-    /// Serves the other side of an exchange that a peer began.
-    pub fn serve(&self, connection: Connection, options: ServeOptions) -> Result<ExchangeReport, EngineError> {
-        self.side(connection, &Role::Serves, options)
+    /// Serves the other side of an exchange that a peer began: the peer `name`, if it is known which it is.
+    pub fn serve(
+        &self,
+        connection: Connection,
+        name: Option<&str>,
+        options: ExchangeOptions,
+    ) -> Result<ExchangeReport, EngineError> {
+        self.side(connection, &Role::Serves { name }, options)
+    }
+
+    /// One exchange with the peer `name`, over a connection that leads to it.
+    pub fn exchange_over(
+        &self,
+        connection: Connection,
+        name: &str,
+        options: ExchangeOptions,
+    ) -> Result<ExchangeReport, EngineError> {
+        self.side(connection, &Role::Dials { name }, options)
     }
 
     /// Makes `dir` a copy of the folder that `source` has.
@@ -185,7 +217,7 @@ impl Folder {
         &self,
         connection: Connection,
         role: &Role<'_>,
-        options: ServeOptions,
+        options: ExchangeOptions,
     ) -> Result<ExchangeReport, EngineError> {
         let about = connection.about.clone();
         let (mut reader, mut writer, control) = connection.split();
@@ -220,57 +252,77 @@ impl Folder {
         }
     }
 
-    fn run(&self, talk: &mut Talk<'_>, role: &Role<'_>, options: ServeOptions) -> Result<ExchangeReport, EngineError> {
+    fn run(&self, talk: &mut Talk<'_>, role: &Role<'_>, options: ExchangeOptions) -> Result<ExchangeReport, EngineError> {
         let wait = if options.wait { Wait::Forever } else { Wait::No };
-        let mut work = self.begin("exchange", wait)?;
-        let captured = work.capture(&[])?;
-        let mut report = ExchangeReport {
-            folder: self.root().display().to_string(),
-            captured: captured.revisions(),
-            ..Default::default()
+        let _turn = match role {
+            Role::Dials { name } => Some(self.store.turn(name, wait)?),
+            Role::Serves { .. } => None,
         };
+        let mut report = ExchangeReport { folder: self.root().display().to_string(), ..Default::default() };
+        if options.capture {
+            let mut work = self.begin("exchange", wait)?;
+            report.captured = work.capture(&[])?.revisions();
+            if report.captured > 0 {
+                work.gather_if_due()?;
+            }
+            report.add(work.done());
+            work.finish()?;
+        }
 
-        let ours = self.hello(&work, options)?;
+        let _under_way = self.store.under_way()?;
+        let here = Here { head: self.head()?, objects: self.store.objects(), graph: self.graph() };
+        let ours = self.hello(&here, options)?;
         talk.link.say(&Message::Hello(Box::new(ours.clone())))?;
         let theirs = talk.hello()?;
+        if options.device.is_some_and(|device| device != theirs.device) {
+            return Err(talk.broke("it says that it is another device than its key proves"));
+        }
         report.peer = role.peer_name(self, &theirs);
         let name = report.peer.clone();
         let adopts = self.meet(&name, &ours, &theirs, options)?;
         let last_known = self.last_known(&name)?;
         if let (Some(last), Some(head)) = (last_known, theirs.head)
             && last != head
-            && work.objects.exists(&head.into())
-            && work.graph.is_ancestor(head, last)?
+            && here.objects.exists(&head.into())
+            && here.graph.is_ancestor(head, last)?
         {
             report.notes.push(format!(
                 "`{name}` is older than it was (restored from a backup?); it is brought up to date, nothing is deleted"
             ));
         }
 
-        let peer_has = agree(talk, &work, &ours, &theirs)?;
+        let peer_has = agree(talk, &here, &ours, &theirs)?;
         let sends = options.send && theirs.receives;
         let receives = options.receive && theirs.sends;
-        let (sent, incoming) = self.transfer(talk, &work, &name, sends.then_some(&peer_has[..]), receives)?;
+        let (sent, incoming) = self.transfer(talk, here.head, &name, sends.then_some(&peer_has[..]), receives)?;
         report.sent = sent.revisions;
         report.bytes_sent = sent.bytes;
         report.received = incoming.revisions;
         report.bytes_received = incoming.bytes;
 
-        if let Some(id) = adopts {
-            self.store.set(Key::Folder, &id.to_string())?;
-        }
+        report.head = self.head()?;
         let theirs_head = incoming.head.filter(|_| receives);
-        if theirs_head.is_some_and(|head| !work.objects.exists(&head.into())) {
-            return Err(talk.broke("it did not send the revision that it said it had"));
+        if let Some(brought) = theirs_head {
+            if !here.objects.exists(&brought.into()) {
+                return Err(talk.broke("it did not send the revision that it said it had"));
+            }
+            let contained = match report.head {
+                Some(head) => here.graph.is_ancestor(brought, head)?,
+                None => false,
+            };
+            if !contained {
+                let mut work = self.begin("exchange", Wait::AtMost(JOIN_PATIENCE))?;
+                if let Some(id) = adopts {
+                    self.store.set(Key::Folder, &id.to_string())?;
+                }
+                report.add(work.join(theirs_head)?);
+                report.head = work.head;
+                work.finish()?;
+            }
         }
-        let joined = work.join(theirs_head)?;
-        report.applied = joined.applied;
-        report.conflicts = joined.conflicts;
-        report.left_out = captured.left_out.into_iter().chain(joined.left_out).collect();
-        report.head = work.head;
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         talk.link.say(&Message::Merged(Merged {
-            head: work.head,
+            head: report.head,
             applied: report.applied,
             conflicts: count(report.conflicts.len()),
             left_out: count(report.left_out.len()),
@@ -282,7 +334,7 @@ impl Folder {
             report.notes.push(format!("{} paths could not be written at `{name}`", merged.left_out));
         }
         let mut edits = Vec::new();
-        let known = merged.head.filter(|head| work.objects.exists(&(*head).into()));
+        let known = merged.head.filter(|head| here.objects.exists(&(*head).into()));
         if known != last_known && known.is_some() {
             edits.push(RefEdit { name: RefName::peer(&name)?, expected: Expected::Any, new: known });
         }
@@ -292,7 +344,6 @@ impl Folder {
         if !edits.is_empty() {
             self.store.refs().update(&edits)?;
         }
-        work.finish()?;
         let seen = Remembered {
             replica: theirs.replica,
             device: theirs.device,
@@ -304,8 +355,8 @@ impl Folder {
         Ok(report)
     }
 
-    fn hello(&self, work: &Work<'_>, options: ServeOptions) -> Result<Hello, EngineError> {
-        let mut have: Vec<CommitId> = work.head.into_iter().collect();
+    fn hello(&self, here: &Here, options: ExchangeOptions) -> Result<Hello, EngineError> {
+        let mut have: Vec<CommitId> = here.head.into_iter().collect();
         for prefix in ["refs/foldersync/incoming/", "refs/remotes/"] {
             have.extend(self.store.refs().list(prefix)?.into_iter().map(|(_, commit)| commit));
         }
@@ -320,8 +371,8 @@ impl Folder {
             replica: self.identity.replica,
             folder: Some(self.id()),
             joinable: options.join,
-            has_history: work.head.is_some(),
-            head: work.head,
+            has_history: here.head.is_some(),
+            head: here.head,
             have,
             sends: options.send,
             receives: options.receive,
@@ -335,7 +386,7 @@ impl Folder {
         peer: &str,
         ours: &Hello,
         theirs: &Hello,
-        options: ServeOptions,
+        options: ExchangeOptions,
     ) -> Result<Option<FolderId>, EngineError> {
         let (here, there) = (self.id(), theirs.folder);
         let Some(there) = there.filter(|there| *there != here) else { return Ok(None) };
@@ -354,15 +405,15 @@ impl Folder {
     fn transfer(
         &self,
         talk: &mut Talk<'_>,
-        work: &Work<'_>,
+        head: Option<CommitId>,
         peer: &str,
         peer_has: Option<&[CommitId]>,
         receives: bool,
     ) -> Result<(Transferred, Transferred), EngineError> {
         let link = talk.link;
-        let head = work.head;
         let limit = BUNDLE_LIMIT.min(link.session().peer().map_or(BUNDLE_LIMIT, |theirs| theirs.bundle_limit));
         let offered = AtomicU64::new(0);
+        let spools = Spools::default();
         std::thread::scope(|scope| {
             let sending = scope.spawn(move || {
                 let _guard = BreaksOff(link);
@@ -373,16 +424,16 @@ impl Folder {
                 sent
             });
             let (arrived, arrivals) = mpsc::sync_channel::<Arrival>(1);
-            let offered = &offered;
+            let (offered, spools) = (&offered, &spools);
             let admitting = scope.spawn(move || {
                 let _guard = BreaksOff(link);
-                let admitted = self.admit(link, peer, &arrivals, offered);
+                let admitted = self.admit(link, peer, &arrivals, offered, spools);
                 if let Err(error) = &admitted {
                     link.give_up(error);
                 }
                 admitted
             });
-            let received = receive(talk, receives, &arrived, offered);
+            let received = receive(talk, receives, &arrived, offered, spools);
             drop(arrived);
             let admitted = admitting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             if received.is_err() {
@@ -425,16 +476,17 @@ impl Folder {
             monitor.begin(Stage::Send, Some(revisions));
             let mut rest = &commits[..];
             let mut number = 0;
+            let mut content = tempfile::SpooledTempFile::new(SPOOL);
             while !rest.is_empty() {
                 // Packs are mapped while they are read; opened anew now and then, they do not stay resident as a whole.
                 let packs = Packs::open(&self.store.pack_dir())?;
                 let options = BundleOptions { limit, ..BundleOptions::default() };
                 let mut series = BundleWriter::new(&objects, &packs, rest, options);
                 for _ in 0..PER_VIEW {
-                    let mut content = tempfile::SpooledTempFile::new(SPOOL);
+                    empty(&mut content)?;
                     let Some(bundle) = series.write_next(&mut content)? else { break };
                     number += 1;
-                    sent.bytes += self.send_bundle(link, number, &bundle, content)?;
+                    sent.bytes += self.send_bundle(link, number, &bundle, &mut content)?;
                     sent.revisions += bundle.commits;
                 }
                 rest = &rest[rest.len() - series.remaining()..];
@@ -451,7 +503,7 @@ impl Folder {
         link: &Link,
         number: u32,
         bundle: &BundleWritten,
-        mut content: tempfile::SpooledTempFile,
+        content: &mut tempfile::SpooledTempFile,
     ) -> Result<u64, EngineError> {
         link.wait_for_window()?;
         link.say(&Message::BundleBegin(BundleBegin {
@@ -483,6 +535,7 @@ impl Folder {
         peer: &str,
         arrivals: &mpsc::Receiver<Arrival>,
         offered: &AtomicU64,
+        spools: &Spools,
     ) -> Result<(), EngineError> {
         let objects = self.store.objects();
         let mut revisions = 0;
@@ -490,6 +543,8 @@ impl Folder {
             arrival.content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
             let admitted =
                 self.check(&mut arrival.content, &objects, &Limits::default())?.admit(&self.store.pack_dir())?;
+            empty(&mut arrival.content)?;
+            spools.lock().unwrap_or_else(PoisonError::into_inner).push(arrival.content);
             let tip = arrival.begin.tip;
             if admitted.tips.first() != Some(&tip) {
                 let what = format!("bundle {}", arrival.begin.number);
@@ -523,17 +578,24 @@ impl Folder {
     }
 }
 
+/// This side's history, as it was when the exchange began.
+struct Here {
+    head: Option<CommitId>,
+    objects: Objects,
+    graph: Graph,
+}
+
 /// Which end of the exchange this is.
 enum Role<'a> {
     Dials { name: &'a str },
-    Serves,
+    Serves { name: Option<&'a str> },
 }
 
 impl Role<'_> {
     fn peer_name(&self, folder: &Folder, theirs: &Hello) -> String {
         match self {
-            Self::Dials { name } => (*name).to_owned(),
-            Self::Serves => folder.name_for(theirs.replica, &theirs.device_name),
+            Self::Dials { name } | Self::Serves { name: Some(name) } => (*name).to_owned(),
+            Self::Serves { name: None } => folder.name_for(theirs.replica, &theirs.device_name),
         }
     }
 }
@@ -544,6 +606,15 @@ struct Transferred {
     bytes: u64,
     head: Option<CommitId>,
 }
+
+/// Empties a spool. The memory that it took stays with it.
+fn empty(spool: &mut tempfile::SpooledTempFile) -> Result<(), EngineError> {
+    let emptied = spool.rewind().and_then(|()| spool.set_len(0));
+    emptied.map_err(EngineError::io("empty", Path::new("a temporary file")))
+}
+
+/// Spools that are not in use.
+type Spools = Mutex<Vec<tempfile::SpooledTempFile>>;
 
 /// A bundle that has arrived whole.
 struct Arrival {
@@ -802,9 +873,9 @@ impl Talk<'_> {
 }
 
 /// Finds which commits of this side's the other side has.
-fn agree(talk: &mut Talk<'_>, work: &Work<'_>, ours: &Hello, theirs: &Hello) -> Result<Vec<CommitId>, EngineError> {
+fn agree(talk: &mut Talk<'_>, here: &Here, ours: &Hello, theirs: &Hello) -> Result<Vec<CommitId>, EngineError> {
     let known = |ids: &[CommitId]| -> Vec<CommitId> {
-        ids.iter().copied().filter(|id| work.objects.exists(&(*id).into())).collect()
+        ids.iter().copied().filter(|id| here.objects.exists(&(*id).into())).collect()
     };
     let mut common = known(&theirs.have);
     let mut rounds = SEARCH_ROUNDS;
@@ -827,13 +898,13 @@ fn agree(talk: &mut Talk<'_>, work: &Work<'_>, ours: &Hello, theirs: &Hello) -> 
         }
         match talk.next()? {
             Message::Locate(locate) => {
-                let sample = sample(work, locate)?;
+                let sample = sample(here, locate)?;
                 talk.link.say(&Message::Located(sample))?;
             }
             Message::Located(sample) => {
                 asking = None;
                 rounds -= 1;
-                let found = sample.iter().position(|id| work.objects.exists(&(*id).into()));
+                let found = sample.iter().position(|id| here.objects.exists(&(*id).into()));
                 if let Some(at) = found {
                     common = vec![sample[at]];
                     if let Some(newer) = at.checked_sub(1).map(|at| sample[at]).filter(|_| rounds > 0) {
@@ -852,12 +923,12 @@ fn agree(talk: &mut Talk<'_>, work: &Work<'_>, ours: &Hello, theirs: &Hello) -> 
 
 /// A sample of this side's history below `newer`: ever wider apart down to the first revision, or evenly spaced down
 /// to `older`.
-fn sample(work: &Work<'_>, locate: Locate) -> Result<Vec<CommitId>, EngineError> {
+fn sample(here: &Here, locate: Locate) -> Result<Vec<CommitId>, EngineError> {
     let mut line = Vec::new();
-    let mut at = work.objects.exists(&locate.newer.into()).then_some(locate.newer);
+    let mut at = here.objects.exists(&locate.newer.into()).then_some(locate.newer);
     while let Some(commit) = at.filter(|commit| Some(*commit) != locate.older) {
         line.push(commit);
-        at = work.graph.parents(commit)?.first().copied();
+        at = here.graph.parents(commit)?.first().copied();
     }
     let last = line.len().saturating_sub(1);
     let chosen: Vec<usize> = match locate.older {
@@ -877,6 +948,7 @@ fn receive(
     allowed: bool,
     arrived: &mpsc::SyncSender<Arrival>,
     offered: &AtomicU64,
+    spools: &Spools,
 ) -> Result<Transferred, EngineError> {
     let mut received = Transferred::default();
     let mut open: Option<Arrival> = None;
@@ -892,7 +964,9 @@ fn receive(
                 return Err(talk.broke("it sends revisions, though none are received from it"));
             }
             Message::BundleBegin(begin) => {
-                open = Some(Arrival { begin, content: tempfile::SpooledTempFile::new(SPOOL) });
+                let unused = spools.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let content = unused.unwrap_or_else(|| tempfile::SpooledTempFile::new(SPOOL));
+                open = Some(Arrival { begin, content });
             }
             Message::BundleData(bytes) => {
                 if let Some(arrival) = &mut open {

@@ -3,11 +3,11 @@
 use crate::engine::error::EngineError;
 use crate::engine::folder::Work;
 use crate::engine::merge::{MergeOptions, merge};
-use crate::engine::report::{Conflict, LeftOut};
+use crate::engine::report::{Conflict, ExchangeReport, LeftOut};
 use crate::id::CommitId;
 use crate::store::pack::PackWriter;
 
-/// What joining did to the folder.
+/// What work did to the folder.
 pub(crate) struct Joined {
     /// Files written or removed.
     pub(crate) applied: u64,
@@ -28,11 +28,16 @@ impl Work<'_> {
         }
         self.settle()?;
         self.gather_if_due()?;
-        Ok(Joined {
-            applied: self.written,
+        Ok(self.done())
+    }
+
+    /// What the work has done so far, and not yet told.
+    pub(crate) fn done(&mut self) -> Joined {
+        Joined {
+            applied: std::mem::take(&mut self.written),
             conflicts: std::mem::take(&mut self.conflicts),
             left_out: std::mem::take(&mut self.left_out),
-        })
+        }
     }
 
     /// The head that the commits `heads` together make. What has to be made for it is safe on disk when this answers.
@@ -51,5 +56,16 @@ impl Work<'_> {
         }
         self.conflicts.extend(merged.conflicts);
         Ok(merged.head)
+    }
+}
+
+impl ExchangeReport {
+    /// Adds what a piece of work did. What was left out twice is told once.
+    pub(crate) fn add(&mut self, joined: Joined) {
+        self.applied += joined.applied;
+        self.conflicts.extend(joined.conflicts);
+        self.left_out.extend(joined.left_out);
+        self.left_out.sort();
+        self.left_out.dedup();
     }
 }

@@ -24,5 +24,5 @@ mod status;
 mod upkeep;
 
 pub use error::{EngineError, Failure};
-pub use exchange::{Address, PeerTarget, ServeOptions};
+pub use exchange::{Address, PeerTarget, ExchangeOptions};
 pub use folder::{Context, Device, Folder, InitOptions};

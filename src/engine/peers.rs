@@ -14,7 +14,7 @@ use crate::engine::error::EngineError;
 use crate::engine::folder::Folder;
 use crate::engine::report::PeerStatus;
 use crate::id::{CommitId, DeviceId, ReplicaId};
-use crate::store::{Expected, RefEdit, RefName};
+use crate::store::{Expected, FolderLock, RefEdit, RefName, Wait};
 
 /// What is remembered of one peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,11 @@ impl Folder {
         std::fs::read(self.peers_file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
+    /// Keeps two exchanges from remembering at once.
+    fn lock_peers(&self) -> Result<FolderLock, EngineError> {
+        Ok(FolderLock::acquire(&self.store.private_dir().join("peers.lock"), "exchange", Wait::Forever)?)
+    }
+
     fn save_peers(&self, peers: &Peers) -> Result<(), EngineError> {
         let file = self.peers_file();
         let temp = file.with_extension("json.new");
@@ -48,6 +53,7 @@ impl Folder {
 
     /// Remembers that a peer was seen.
     pub(crate) fn saw_peer(&self, name: &str, remembered: Remembered) -> Result<(), EngineError> {
+        let _lock = self.lock_peers()?;
         let mut peers = self.peers();
         peers.insert(name.to_owned(), remembered);
         self.save_peers(&peers)
@@ -117,6 +123,7 @@ impl Folder {
         if !edits.is_empty() {
             self.store.refs().update(&edits)?;
         }
+        let _lock = self.lock_peers()?;
         let mut peers = self.peers();
         if let Some(peer) = peers.remove(old) {
             peers.extend(new.map(|new| (new.to_owned(), peer)));

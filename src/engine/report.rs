@@ -10,7 +10,7 @@ use crate::id::{CommitId, DeviceId, FolderId, ObjectId, ReplicaId};
 use crate::path::SyncPath;
 
 /// A path that could not be captured or written, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LeftOut {
     /// The path, quoted as git quotes (it need not be one that git accepts).
     pub path: String,

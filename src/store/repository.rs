@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! .git/            HEAD -> refs/heads/main, config (with [foldersync]), index, objects, refs, info
-//! .git/foldersync/ lock  empty-folders  stage/  .tmp-…
+//! .git/foldersync/ lock  under-way  exchange-PEER.lock  empty-folders  stage/  .tmp-…
 //! ```
 //!
 //! **The promise.** [`Store::init`] builds the repository under another name, syncs it and renames it: a kill leaves
@@ -287,13 +287,38 @@ impl Store {
     /// done in the repository.
     pub fn lock(&self, what: &str, wait: Wait) -> Result<FolderLock, StoreError> {
         let held = FolderLock::acquire(&self.private_dir().join("lock"), what, wait)?;
-        durable::remove_leftovers(&self.private_dir())?;
-        durable::remove_leftovers(&self.pack_dir())?;
+        // What exchanges receive at this moment looks like what a killed one left.
+        let under_way = self.open_under_way()?;
+        if under_way.try_lock().is_ok() {
+            durable::remove_leftovers(&self.private_dir())?;
+            durable::remove_leftovers(&self.pack_dir())?;
+        }
+        drop(under_way);
         // The others are cleared away when they are met; these would stop a git that a person runs.
         for name in ["index", "config", "packed-refs", RefName::MAIN.as_str()] {
             lock::remove_leftover(&self.git_dir.join(name))?;
         }
         Ok(held)
+    }
+
+    /// Says, until it is dropped, that unfinished files are somebody's: of an exchange that receives. Any number may.
+    pub fn under_way(&self) -> Result<UnderWay, StoreError> {
+        let file = self.open_under_way()?;
+        file.lock_shared().map_err(StoreError::io("lock", &self.private_dir().join(UNDER_WAY)))?;
+        Ok(UnderWay(file))
+    }
+
+    fn open_under_way(&self) -> Result<File, StoreError> {
+        let path = self.private_dir().join(UNDER_WAY);
+        let mut options = File::options();
+        options.create(true).append(true).open(&path).map_err(StoreError::io("open", &path))
+    }
+
+    /// Takes the right to begin an exchange with the peer `peer`: one at a time.
+    pub fn turn(&self, peer: &str, wait: Wait) -> Result<FolderLock, StoreError> {
+        // The name has been checked to be one that a ref may have; it must be one that a file may have, too.
+        let peer = peer.replace('/', "-");
+        FolderLock::acquire(&self.private_dir().join(format!("exchange-{peer}.lock")), "exchange", wait)
     }
 
     /// Makes these patterns the ones of foldersync in `info/exclude`; what a person wrote there stays as it is. Writes
@@ -324,6 +349,21 @@ impl Store {
     /// The rules that a person wrote into `info/exclude`: all but the block that foldersync keeps there for git.
     pub fn own_excludes(&self) -> Result<Vec<u8>, StoreError> {
         Ok(with_managed_block(&self.excludes()?, &[]))
+    }
+}
+
+/// The file whose shared lock tells that exchanges are under way.
+const UNDER_WAY: &str = "under-way";
+
+/// An exchange is under way, as long as this is kept.
+#[must_use = "the exchange counts as under way only while this is kept"]
+#[derive(Debug)]
+pub struct UnderWay(File);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        // As with the folder's lock: a program that is being started has a copy of the file for an instant.
+        drop(self.0.unlock());
     }
 }
 

@@ -5,7 +5,7 @@
 //! in history; what is anything else is put back and reported as a surprise. Nothing is written outside the folder.
 //!
 //! **How.** In batches: new files are written to the [stage](super::stage), a journal of what is about to happen is
-//! written, all is synced at once, and then each file takes its place:
+//! written, all is synced at once, and then each file takes its place (while the next batch is staged):
 //! - where nothing should be, by a rename that fails if something is there;
 //! - in place of a file, by an exchange: then the old file is in the stage, *after* the new one took its place, and
 //!   can be checked at leisure. If it was changed at the last moment, it is exchanged back. So there is no gap in
@@ -47,9 +47,9 @@ use crate::path::SyncPath;
 use crate::table::TableEdit;
 
 /// How many files a batch has at most.
-const BATCH_FILES: usize = if cfg!(test) { 8 } else { 16_384 };
+const BATCH_FILES: usize = if cfg!(test) { 8 } else { 4096 };
 /// After how many bytes a batch ends.
-const BATCH_BYTES: u64 = 256 << 20;
+const BATCH_BYTES: u64 = 128 << 20;
 /// How many small writes are gathered before they go to the file.
 const BUFFER: usize = 128 * 1024;
 
@@ -255,10 +255,7 @@ impl Run<'_> {
     fn make_all(&mut self, steps: &[Step], threads: usize) -> Result<(), WorktreeError> {
         let (writes, others): (Vec<&Step>, Vec<&Step>) =
             steps.iter().partition(|step| matches!(step.action, Action::Write { .. }));
-        let mut from = 0;
-        while from < writes.len() {
-            from += self.write_batch(&writes[from..], from, threads)?;
-        }
+        self.write_all(&writes, threads)?;
         for step in others {
             let done = match step.action {
                 Action::MakeFolder => self.make_folder(&step.path),
@@ -274,42 +271,47 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Stages, syncs and places the first of `steps`; returns how many that were. `first` is the number of the first
-    /// among all.
-    fn write_batch(&mut self, steps: &[&Step], first: usize, threads: usize) -> Result<usize, WorktreeError> {
-        let steps = &steps[..steps.len().min(BATCH_FILES)];
-        let mut staged = stage_batch(&self.shared, steps, first, threads);
-        let lines: Vec<Line> = steps
-            .iter()
-            .enumerate()
-            .filter_map(|(at, step)| {
-                let (Some(Ok(staged)), Action::Write { expect, .. }) = (&staged[at], &step.action) else { return None };
-                let (thread, ours) = (Some(staged.thread), staged.ours());
-                Some(Line { thread, index: first + at, ours, expect: *expect, path: step.path.clone() })
-            })
-            .collect();
-        let done = self.place_batch(steps, &mut staged, &lines, first);
-        if done.is_err() {
-            // What was staged and not placed only takes room, which may be what is lacking. What was displaced and
-            // could not be put back is not touched: the journal stays, and the next run goes by it.
-            for line in &lines {
-                let folder = self.shared.stage.slots(line.thread.unwrap_or_default());
-                At { folder, name: &slot(line.index) }.remove_ours(line.ours).ok();
+    /// Stages, syncs and places, batch by batch: while one is synced and placed, the next is staged.
+    fn write_all(&mut self, steps: &[&Step], threads: usize) -> Result<(), WorktreeError> {
+        let shared = self.shared;
+        let stopped = AtomicBool::new(false);
+        let mut batch = Batch::stage(&shared, steps, 0, threads, &stopped);
+        while !batch.staged.is_empty() {
+            let done = batch.first + batch.staged.len();
+            let (placed, next) = std::thread::scope(|scope| {
+                let next = (done < steps.len())
+                    .then(|| scope.spawn(|| Batch::stage(&shared, &steps[done..], done, threads, &stopped)));
+                let placed = self.place_batch(&steps[batch.first..done], &mut batch);
+                stopped.fetch_or(placed.is_err(), Ordering::Relaxed);
+                (placed, next.map(|next| next.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+            });
+            let next = next.unwrap_or_default();
+            if placed.is_err() {
+                // What was staged and not placed only takes room, which may be what is lacking.
+                next.remove(&shared, &steps[done..]);
+                return placed;
             }
+            batch = next;
+        }
+        Ok(())
+    }
+
+    /// Syncs and places what was staged for `steps`.
+    fn place_batch(&mut self, steps: &[&Step], batch: &mut Batch) -> Result<(), WorktreeError> {
+        let lines = batch.lines(steps);
+        let done = self.place_staged(steps, batch, &lines);
+        if done.is_err() {
+            // What was displaced and could not be put back is not touched: the journal stays, and the next run goes
+            // by it.
+            remove_staged(&self.shared, &lines);
         }
         done
     }
 
-    fn place_batch(
-        &mut self,
-        steps: &[&Step],
-        staged: &mut [Option<Result<Staged, Skip>>],
-        lines: &[Line],
-        first: usize,
-    ) -> Result<usize, WorktreeError> {
+    fn place_staged(&mut self, steps: &[&Step], batch: &mut Batch, lines: &[Line]) -> Result<(), WorktreeError> {
         let Shared { stage, hooks, .. } = self.shared;
-        if let Some(at) = staged.iter().position(|done| matches!(done, Some(Err(Skip::Stop(_)))))
-            && let Some(Err(Skip::Stop(error))) = staged[at].take()
+        if let Some(at) = batch.staged.iter().position(|done| matches!(done, Err(Skip::Stop(_))))
+            && let Err(Skip::Stop(error)) = batch.staged.swap_remove(at)
         {
             return Err(error);
         }
@@ -319,17 +321,14 @@ impl Run<'_> {
             sync(stage.fd(), stage.path())?;
             (hooks.at)(Moment::Synced, b"");
         }
-        let mut count = 0;
-        for (at, (step, staged)) in steps.iter().zip(staged.iter_mut()).enumerate() {
-            let Some(staged) = staged.take() else { break };
-            let done = staged.and_then(|staged| self.write(step, first + at, &staged));
+        for (at, (step, staged)) in steps.iter().zip(batch.staged.drain(..)).enumerate() {
+            let done = staged.and_then(|staged| self.write(step, batch.first + at, &staged));
             self.note(&step.path, done)?;
-            count += 1;
         }
         if !lines.is_empty() {
             stage.remove_journal("batch")?;
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Has a staged file take its place.
@@ -688,53 +687,81 @@ fn replace_plainly(own: At<'_>, target: At<'_>, expect: Expect) -> rustix::io::R
     rustix::fs::renameat(own.folder, own.name, target.folder, target.name)
 }
 
-/// Stages a batch with several threads. The steps that were taken on are the first ones; the rest is `None`.
-fn stage_batch(
-    shared: &Shared<'_>,
-    steps: &[&Step],
+/// Files that are staged, and wait for their places.
+#[derive(Default)]
+struct Batch {
+    /// The number of the first of them among all.
     first: usize,
-    threads: usize,
-) -> Vec<Option<Result<Staged, Skip>>> {
-    let next = AtomicUsize::new(0);
-    let bytes = AtomicU64::new(0);
-    let stopped = AtomicBool::new(false);
-    let work = |thread: usize| {
-        let mut buffer = Vec::with_capacity(BUFFER);
-        let mut done = Vec::new();
-        while !stopped.load(Ordering::Relaxed) && bytes.load(Ordering::Relaxed) < BATCH_BYTES {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(step) = steps.get(at) else { break };
-            let name = slot(first + at);
-            let slot = At { folder: shared.stage.slots(thread), name: &name };
-            let staged = stage_one(shared, slot, step, thread, &mut buffer, !cfg!(target_os = "linux"));
-            match &staged {
-                Ok(staged) => {
-                    bytes.fetch_add(staged.bytes, Ordering::Relaxed);
-                    (shared.hooks.at)(Moment::Staged, step.path.as_bytes());
+    /// One for each of the steps that were taken on, in their order.
+    staged: Vec<Result<Staged, Skip>>,
+}
+
+impl Batch {
+    /// Stages the first of `steps` with several threads: some more of them, none after `stopped`.
+    fn stage(shared: &Shared<'_>, steps: &[&Step], first: usize, threads: usize, stopped: &AtomicBool) -> Self {
+        let steps = &steps[..steps.len().min(BATCH_FILES)];
+        let next = AtomicUsize::new(0);
+        let bytes = AtomicU64::new(0);
+        let work = |thread: usize| {
+            let mut buffer = Vec::with_capacity(BUFFER);
+            let mut done = Vec::new();
+            while !stopped.load(Ordering::Relaxed) && bytes.load(Ordering::Relaxed) < BATCH_BYTES {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(step) = steps.get(at) else { break };
+                let name = slot(first + at);
+                let slot = At { folder: shared.stage.slots(thread), name: &name };
+                let staged = stage_one(shared, slot, step, thread, &mut buffer, !cfg!(target_os = "linux"));
+                match &staged {
+                    Ok(staged) => {
+                        bytes.fetch_add(staged.bytes, Ordering::Relaxed);
+                        (shared.hooks.at)(Moment::Staged, step.path.as_bytes());
+                    }
+                    Err(skip) => {
+                        slot.remove().ok();
+                        stopped.fetch_or(matches!(skip, Skip::Stop(_)), Ordering::Relaxed);
+                    }
                 }
-                Err(skip) => {
-                    slot.remove().ok();
-                    stopped.fetch_or(matches!(skip, Skip::Stop(_)), Ordering::Relaxed);
-                }
+                done.push((at, staged));
             }
-            done.push((at, staged));
-        }
-        done
-    };
-    let mut staged: Vec<_> = steps.iter().map(|_| None).collect();
-    let threads = threads.min(steps.len().div_ceil(16));
-    let parts = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || work(thread))).collect();
-        let mut parts = work(0);
-        for other in others {
-            parts.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        parts
-    });
-    for (at, done) in parts {
-        staged[at] = Some(done);
+            done
+        };
+        let threads = threads.min(steps.len().div_ceil(16));
+        let mut parts = std::thread::scope(|scope| {
+            let work = &work;
+            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || work(thread))).collect();
+            let mut parts = work(0);
+            for other in others {
+                parts.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            parts
+        });
+        // Each took the next one that was free, so that the first ones were taken, without a gap.
+        parts.sort_unstable_by_key(|(at, _)| *at);
+        Self { first, staged: parts.into_iter().map(|(_, done)| done).collect() }
     }
-    staged
+
+    /// What a journal has to say of them.
+    fn lines(&self, steps: &[&Step]) -> Vec<Line> {
+        let line = |(at, (step, staged)): (usize, (&&Step, &Result<Staged, Skip>))| {
+            let (Ok(staged), Action::Write { expect, .. }) = (staged, &step.action) else { return None };
+            let (thread, ours) = (Some(staged.thread), staged.ours());
+            Some(Line { thread, index: self.first + at, ours, expect: *expect, path: step.path.clone() })
+        };
+        steps.iter().zip(&self.staged).enumerate().filter_map(line).collect()
+    }
+
+    /// Removes them from their slots.
+    fn remove(&self, shared: &Shared<'_>, steps: &[&Step]) {
+        remove_staged(shared, &self.lines(steps));
+    }
+}
+
+/// Removes what is ours in the slots that `lines` tell of.
+fn remove_staged(shared: &Shared<'_>, lines: &[Line]) {
+    for line in lines {
+        let folder = shared.stage.slots(line.thread.unwrap_or_default());
+        At { folder, name: &slot(line.index) }.remove_ours(line.ours).ok();
+    }
 }
 
 /// Writes one new file or symlink to its slot.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use foldersync::engine::report::Resolution;
 use foldersync::engine::revspec::FileRev;
-use foldersync::engine::{EngineError, Failure};
+use foldersync::engine::{EngineError, ExchangeOptions, Failure};
 use foldersync::path::SyncPath;
 
 use crate::sites::{Site, Sites};
@@ -331,4 +331,61 @@ fn the_whole_history_travels_and_counts_the_same() {
     };
     assert_eq!(log(a), log(b));
     assert_eq!(log(a).len(), 10);
+}
+
+#[test]
+fn a_slow_peer_keeps_nobody_from_the_folder() {
+    let sites = Sites::new(2);
+    sites.exchange(0, 1);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("mine", "1");
+    let (here, there) = foldersync::transport::pipe("slow");
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| a.folder().serve(there, None, ExchangeOptions::default()));
+        // It has said its first word: it has captured, and waits for the other to say something.
+        let (mut reader, writer, _control) = here.split();
+        std::io::Read::read_exact(&mut reader, &mut [0; 17]).expect("a greeting");
+        a.write("mine", "2");
+        a.folder().capture(&[]).expect("the folder is free");
+        b.write("theirs", "1");
+        sites.exchange(1, 0);
+        drop((reader, writer));
+        serving.join().expect("no panic").expect_err("nobody answered");
+    });
+    assert_eq!((b.read("mine").as_str(), a.read("theirs").as_str()), ("2", "1"));
+    sites.sites.iter().for_each(Site::check);
+}
+
+#[test]
+fn what_is_captured_while_an_exchange_runs_is_merged() {
+    let sites = Sites::new(2);
+    sites.exchange(0, 1);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    b.write("theirs", "1");
+    // What the other side says is let through only after more was captured here.
+    let (a_end, a_relay) = foldersync::transport::pipe("a");
+    let (b_end, b_relay) = foldersync::transport::pipe("b");
+    let (mut from_a, mut to_a, _) = a_relay.split();
+    let (mut from_b, mut to_b, _) = b_relay.split();
+    std::thread::scope(|scope| {
+        let here = scope.spawn(|| a.folder().exchange_over(a_end, "b", ExchangeOptions::default()));
+        let there = scope.spawn(|| b.folder().serve(b_end, None, ExchangeOptions::default()));
+        let mut greeting = [0; 17];
+        std::io::Read::read_exact(&mut from_a, &mut greeting).expect("a greeting");
+        a.write("mine", "1");
+        a.folder().capture(&[]).expect("the folder is free");
+        std::io::Write::write_all(&mut to_b, &greeting).expect("it listens");
+        scope.spawn(move || {
+            std::io::copy(&mut from_a, &mut to_b).ok();
+        });
+        std::io::copy(&mut from_b, &mut to_a).ok();
+        drop(to_a);
+        let report = here.join().expect("no panic").expect("it ends well");
+        there.join().expect("no panic").expect("it ends well");
+        assert!(!report.in_step, "the other side has not heard of what was captured meanwhile");
+    });
+    assert_eq!((a.read("theirs").as_str(), a.read("mine").as_str()), ("1", "1"));
+    assert!(sites.exchange(0, 1).in_step);
+    assert_eq!(b.read("mine"), "1");
+    sites.sites.iter().for_each(Site::check);
 }

@@ -3,7 +3,7 @@
 use crate::cli::error::CommandError;
 use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
-use crate::engine::{Folder, ServeOptions};
+use crate::engine::{Folder, ExchangeOptions};
 
 /// Answer one exchange that another foldersync began
 ///
@@ -21,6 +21,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     debug_assert!(args.stdio, "clap requires it");
     // Standard output belongs to the protocol, and standard error to the side that began: nothing is shown here.
     let folder = Folder::open(&session.root()?, Session::silent_context())?;
-    let report = folder.serve_stdio(ServeOptions::default())?;
+    let report = folder.serve_stdio(ExchangeOptions::default())?;
     Ok(ExitCode::left_out_if(!report.left_out.is_empty()))
 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use foldersync::engine::Failure;
+use foldersync::store::{FolderLock, Wait};
 
 use super::{Before, skipped, two_folders};
 use crate::sites::{Site, Sites, git, text};
@@ -139,31 +139,21 @@ fn a_full_disk_is_told_and_the_next_command_with_room_finishes() {
 fn a_folder_in_use_is_busy_for_a_commit_done_for_an_exchange_and_waited_for_when_told() {
     let env = two_folders();
     env.write("docs/new", "1");
-    // A program that holds the folder for as long as its standard input is open.
-    let mut holder = env.foldersync("docs");
-    let mut holder = holder
-        .args(["serve", "--stdio"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it runs");
-    // It greets once it has the folder; the preamble, of 16 bytes, comes before.
-    let mut greeting = [0; 17];
-    holder.stdout.as_mut().expect("piped").read_exact(&mut greeting).expect("a greeting");
+    let lock = env.path("docs/.git/foldersync/lock");
+    let held = FolderLock::acquire(&lock, "commit", Wait::No).expect("nobody has it");
+    let holder = std::process::id().to_string();
     env.write("docs/new", "2");
     let before = Before::of(&env.path("docs"));
-    env.run_in("docs", ["commit"]).failed(75, &["in use by", &holder.id().to_string(), "hint: "]);
+    env.run_in("docs", ["commit"]).failed(75, &["in use by", &holder, "hint: "]);
     let told = env.run_in("docs", ["exchange"]).ended(0);
-    assert!(told.stderr.contains(&holder.id().to_string()), "{told}");
+    assert!(told.stderr.contains(&holder), "{told}");
     let json = env.run(["--folder", "docs", "exchange", "--json"]).ended(0).json();
     assert_eq!(json["busy"][0]["peer"], "copy");
     before.is_untouched();
     let mut waiting = env.foldersync("docs");
     let mut waiting = waiting.args(["exchange", "--wait"]).stdout(Stdio::null()).spawn().expect("it runs");
     assert!(waiting.try_wait().expect("known").is_none());
-    drop(holder.stdin.take());
-    holder.wait().expect("it ends");
+    drop(held);
     assert!(waiting.wait().expect("it ends").success());
     assert_eq!(env.read("copy/new"), "2");
 }

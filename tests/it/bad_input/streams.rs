@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use foldersync::engine::report::ExchangeReport;
-use foldersync::engine::{Address, EngineError, Failure, PeerTarget, ServeOptions};
+use foldersync::engine::{Address, EngineError, Failure, PeerTarget, ExchangeOptions};
 use foldersync::transport::{self, Faults};
 use rstest::rstest;
 
@@ -59,8 +59,8 @@ fn a_program_that_is_not_there_is_named() {
 fn a_peer_that_says_nothing_is_given_up() {
     let sites = Sites::new(2);
     let (here, _there) = transport::pipe("a silent one");
-    let options = ServeOptions { patience: Duration::from_millis(300), ..ServeOptions::default() };
-    let error = sites.sites[0].folder().serve(here, options).expect_err("nobody answers");
+    let options = ExchangeOptions { patience: Duration::from_millis(300), ..ExchangeOptions::default() };
+    let error = sites.sites[0].folder().serve(here, None, options).expect_err("nobody answers");
     assert_eq!(error.failure(), Failure::Unreachable, "{error}");
     assert!(error.to_string().contains("a silent one"), "{error}");
     sites.exchange(0, 1);
@@ -70,11 +70,11 @@ fn a_peer_that_says_nothing_is_given_up() {
 fn with_faults(sites: &Sites, reading: Faults, writing: Faults) -> [Result<ExchangeReport, EngineError>; 2] {
     let (here, there) = transport::pipe("the other");
     let here = here.with_faults(reading, writing);
-    let options = ServeOptions { join: true, patience: Duration::from_millis(600), ..ServeOptions::default() };
+    let options = ExchangeOptions { join: true, patience: Duration::from_millis(600), ..ExchangeOptions::default() };
     let [a, b] = &sites.sites[..] else { panic!("two") };
     thread::scope(|scope| {
-        let other = scope.spawn(|| b.folder().serve(there, options));
-        [a.folder().serve(here, options), other.join().expect("no panic")]
+        let other = scope.spawn(|| b.folder().serve(there, None, options));
+        [a.folder().serve(here, None, options), other.join().expect("no panic")]
     })
 }
 

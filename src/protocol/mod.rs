@@ -112,6 +112,7 @@
 
 mod error;
 mod frame;
+pub mod link;
 mod message;
 mod session;
 mod wire;

@@ -5,7 +5,8 @@
 //! in history; what is anything else is put back and reported as a surprise. Nothing is written outside the folder.
 //!
 //! **How.** In batches: new files are written to the [stage](super::stage), a journal of what is about to happen is
-//! written, all is synced at once, and then each file takes its place (while the next batch is staged):
+//! written, all is synced at once, and then each file takes its place (while the next
+//! batches are staged and synced):
 //! - where nothing should be, by a rename that fails if something is there;
 //! - in place of a file, by an exchange: then the old file is in the stage, *after* the new one took its place, and
 //!   can be checked at leisure. If it was changed at the last moment, it is exchanged back. So there is no gap in
@@ -28,6 +29,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, fchmod, fchown, fstat, futimens, openat,
@@ -49,7 +51,9 @@ use crate::table::TableEdit;
 /// How many files a batch has at most.
 const BATCH_FILES: usize = if cfg!(test) { 8 } else { 4096 };
 /// After how many bytes a batch ends.
-const BATCH_BYTES: u64 = 128 << 20;
+const BATCH_BYTES: u64 = 64 << 20;
+/// From so many files on, batches are staged, synced and placed at the same time.
+const PIPELINE: usize = if cfg!(test) { 9 } else { 16 };
 /// How many small writes are gathered before they go to the file.
 const BUFFER: usize = 128 * 1024;
 
@@ -271,64 +275,72 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Stages, syncs and places, batch by batch: while one is synced and placed, the next is staged.
+    /// Stages, syncs and places, batch by batch. Where there are many, one is staged while another is synced and a
+    /// third takes its places.
     fn write_all(&mut self, steps: &[&Step], threads: usize) -> Result<(), WorktreeError> {
         let shared = self.shared;
-        let stopped = AtomicBool::new(false);
-        let mut batch = Batch::stage(&shared, steps, 0, threads, &stopped);
-        while !batch.staged.is_empty() {
-            let done = batch.first + batch.staged.len();
-            let (placed, next) = std::thread::scope(|scope| {
-                let next = (done < steps.len())
-                    .then(|| scope.spawn(|| Batch::stage(&shared, &steps[done..], done, threads, &stopped)));
-                let placed = self.place_batch(&steps[batch.first..done], &mut batch);
-                stopped.fetch_or(placed.is_err(), Ordering::Relaxed);
-                (placed, next.map(|next| next.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
-            });
-            let next = next.unwrap_or_default();
-            if placed.is_err() {
-                // What was staged and not placed only takes room, which may be what is lacking.
-                next.remove(&shared, &steps[done..]);
-                return placed;
+        if steps.len() < PIPELINE {
+            let mut first = 0;
+            while first < steps.len() {
+                let batch = Batch::stage(&shared, &steps[first..], first, threads);
+                first += batch.staged.len();
+                self.place(steps, batch.sync(&shared, steps))?;
             }
-            batch = next;
+            return Ok(());
         }
-        Ok(())
+        std::thread::scope(|scope| {
+            let (staged, to_sync) = mpsc::sync_channel::<Batch>(0);
+            let (synced, to_place) = mpsc::sync_channel::<Synced>(0);
+            let staging = scope.spawn(move || {
+                let mut first = 0;
+                while first < steps.len() {
+                    let batch = Batch::stage(&shared, &steps[first..], first, threads);
+                    first += batch.staged.len();
+                    if let Err(mpsc::SendError(batch)) = staged.send(batch) {
+                        remove_staged(&shared, &batch.lines(steps));
+                        break;
+                    }
+                }
+            });
+            let syncing = scope.spawn(move || {
+                for batch in to_sync {
+                    if let Err(mpsc::SendError(batch)) = synced.send(batch.sync(&shared, steps)) {
+                        batch.remove(&shared);
+                        break;
+                    }
+                }
+            });
+            let placed = to_place.iter().try_for_each(|batch| self.place(steps, batch));
+            // What was staged and not placed only takes room, which may be what is lacking: who holds it removes it.
+            drop(to_place);
+            for thread in [staging, syncing] {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
+            placed
+        })
     }
 
-    /// Syncs and places what was staged for `steps`.
-    fn place_batch(&mut self, steps: &[&Step], batch: &mut Batch) -> Result<(), WorktreeError> {
-        let lines = batch.lines(steps);
-        let done = self.place_staged(steps, batch, &lines);
-        if done.is_err() {
+    /// Has the files of a batch take their places.
+    fn place(&mut self, steps: &[&Step], batch: Synced) -> Result<(), WorktreeError> {
+        let Synced { batch, lines, journal, synced } = batch;
+        let shared = self.shared;
+        let place = || {
+            synced?;
+            for (at, (step, staged)) in steps[batch.first..].iter().zip(batch.staged).enumerate() {
+                let done = staged.and_then(|staged| self.write(step, batch.first + at, &staged));
+                self.note(&step.path, done)?;
+            }
+            Ok(())
+        };
+        let placed = place();
+        if placed.is_err() {
             // What was displaced and could not be put back is not touched: the journal stays, and the next run goes
             // by it.
-            remove_staged(&self.shared, &lines);
+            remove_staged(&shared, &lines);
+        } else if !lines.is_empty() {
+            shared.stage.remove_journal(&journal)?;
         }
-        done
-    }
-
-    fn place_staged(&mut self, steps: &[&Step], batch: &mut Batch, lines: &[Line]) -> Result<(), WorktreeError> {
-        let Shared { stage, hooks, .. } = self.shared;
-        if let Some(at) = batch.staged.iter().position(|done| matches!(done, Err(Skip::Stop(_))))
-            && let Err(Skip::Stop(error)) = batch.staged.swap_remove(at)
-        {
-            return Err(error);
-        }
-        if !lines.is_empty() {
-            stage.write_journal("batch", lines.iter(), !cfg!(target_os = "linux"))?;
-            (hooks.at)(Moment::Journaled, b"");
-            sync(stage.fd(), stage.path())?;
-            (hooks.at)(Moment::Synced, b"");
-        }
-        for (at, (step, staged)) in steps.iter().zip(batch.staged.drain(..)).enumerate() {
-            let done = staged.and_then(|staged| self.write(step, batch.first + at, &staged));
-            self.note(&step.path, done)?;
-        }
-        if !lines.is_empty() {
-            stage.remove_journal("batch")?;
-        }
-        Ok(())
+        placed
     }
 
     /// Has a staged file take its place.
@@ -337,7 +349,7 @@ impl Run<'_> {
         let Action::Write { entry, expect, .. } = step.action else { return Ok(()) };
         let name = slot(index);
         let own = At { folder: stage.slots(staged.thread), name: &name };
-        let mut placed = self.place(&step.path, expect, own, staged);
+        let mut placed = self.place_one(&step.path, expect, own, staged);
         let mut bytes = staged.bytes;
         if placed.is_err() {
             own.remove_ours(staged.ours()).map_err(|errno| Skip::stop(root, &step.path, errno))?;
@@ -349,7 +361,7 @@ impl Run<'_> {
             let folder = folder.map_err(|error| Skip::stop(root, &step.path, errno_of(&error)))?;
             let name = beside(index);
             let own = At { folder: folder.as_fd(), name: &name };
-            placed = self.place(&step.path, expect, own, &staged);
+            placed = self.place_one(&step.path, expect, own, &staged);
             if placed.is_err() {
                 own.remove_ours(staged.ours()).map_err(|errno| Skip::stop(root, &step.path, errno))?;
             }
@@ -373,7 +385,7 @@ impl Run<'_> {
 
     /// Renames a staged file to its place. Returns its fingerprint there; none, if something else stands there
     /// already when that is taken.
-    fn place(
+    fn place_one(
         &mut self,
         path: &SyncPath,
         expect: Expect,
@@ -688,7 +700,6 @@ fn replace_plainly(own: At<'_>, target: At<'_>, expect: Expect) -> rustix::io::R
 }
 
 /// Files that are staged, and wait for their places.
-#[derive(Default)]
 struct Batch {
     /// The number of the first of them among all.
     first: usize,
@@ -697,11 +708,12 @@ struct Batch {
 }
 
 impl Batch {
-    /// Stages the first of `steps` with several threads: some more of them, none after `stopped`.
-    fn stage(shared: &Shared<'_>, steps: &[&Step], first: usize, threads: usize, stopped: &AtomicBool) -> Self {
+    /// Stages the first of `steps` with several threads.
+    fn stage(shared: &Shared<'_>, steps: &[&Step], first: usize, threads: usize) -> Self {
         let steps = &steps[..steps.len().min(BATCH_FILES)];
         let next = AtomicUsize::new(0);
         let bytes = AtomicU64::new(0);
+        let stopped = AtomicBool::new(false);
         let work = |thread: usize| {
             let mut buffer = Vec::with_capacity(BUFFER);
             let mut done = Vec::new();
@@ -740,6 +752,28 @@ impl Batch {
         Self { first, staged: parts.into_iter().map(|(_, done)| done).collect() }
     }
 
+    /// Writes their journal, and makes both last.
+    fn sync(mut self, shared: &Shared<'_>, steps: &[&Step]) -> Synced {
+        let lines = self.lines(steps);
+        let journal = format!("batch-{}", self.first);
+        let stopped = self.staged.iter().position(|done| matches!(done, Err(Skip::Stop(_))));
+        let synced = match stopped.map(|at| self.staged.swap_remove(at)) {
+            Some(Err(Skip::Stop(error))) => Err(error),
+            _ if lines.is_empty() => Ok(()),
+            _ => {
+                let Shared { stage, hooks, .. } = shared;
+                let written = stage.write_journal(&journal, lines.iter(), !cfg!(target_os = "linux"));
+                written.and_then(|()| {
+                    (hooks.at)(Moment::Journaled, b"");
+                    sync(stage.fd(), stage.path())?;
+                    (hooks.at)(Moment::Synced, b"");
+                    Ok(())
+                })
+            }
+        };
+        Synced { batch: self, lines, journal, synced }
+    }
+
     /// What a journal has to say of them.
     fn lines(&self, steps: &[&Step]) -> Vec<Line> {
         let line = |(at, (step, staged)): (usize, (&&Step, &Result<Staged, Skip>))| {
@@ -747,12 +781,23 @@ impl Batch {
             let (thread, ours) = (Some(staged.thread), staged.ours());
             Some(Line { thread, index: self.first + at, ours, expect: *expect, path: step.path.clone() })
         };
-        steps.iter().zip(&self.staged).enumerate().filter_map(line).collect()
+        steps[self.first..].iter().zip(&self.staged).enumerate().filter_map(line).collect()
     }
+}
 
-    /// Removes them from their slots.
-    fn remove(&self, shared: &Shared<'_>, steps: &[&Step]) {
-        remove_staged(shared, &self.lines(steps));
+/// A batch that may take its places, unless an error says why not.
+struct Synced {
+    batch: Batch,
+    lines: Vec<Line>,
+    journal: String,
+    synced: Result<(), WorktreeError>,
+}
+
+impl Synced {
+    /// Removes what was staged, and the journal that tells of it: nothing has been displaced for it.
+    fn remove(&self, shared: &Shared<'_>) {
+        remove_staged(shared, &self.lines);
+        shared.stage.remove_journal(&self.journal).ok();
     }
 }
 

@@ -23,7 +23,9 @@ impl Watched {
     /// A watched folder in which everything was looked at.
     fn new(folders: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        folders.iter().for_each(|folder| fs::create_dir_all(dir.path().join("root").join(folder)).unwrap());
+        for folder in folders {
+            fs::create_dir_all(dir.path().join("root").join(folder)).unwrap();
+        }
         fs::create_dir_all(dir.path().join("root/.git")).unwrap();
         let (watch, woken) = start(&dir.path().join("root"));
         woken.recv_timeout(PATIENCE).expect("it says that there is something");
@@ -169,7 +171,9 @@ fn nothing_is_missed_in_a_storm_of_new_and_renamed_folders() {
     watched.until(|dirty| written.iter().all(|path| told(dirty, path)));
     // And all of them are watched where they are now.
     drop(watched.names());
-    written.iter().for_each(|path| watched.write(&path.to_string(), "3"));
+    for path in &written {
+        watched.write(&path.to_string(), "3");
+    }
     watched.until(|dirty| written.iter().all(|path| dirty.paths.contains_key(path)));
 }
 

@@ -39,12 +39,14 @@ struct Setup {
     notes: Notes,
 }
 
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl Setup {
     fn new(folders: &[&str], limit: Option<usize>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        folders.iter().for_each(|folder| fs::create_dir_all(dir.path().join(folder)).unwrap());
+        for folder in folders {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
         let mut fake = Fake { limit, ..Fake::default() };
         let mut tree = Tree::new(dir.path(), &dir.path().join(".git"), b"excluded/\n").unwrap();
         assert!(tree.watch_all(&mut fake, &NEVER));

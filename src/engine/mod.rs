@@ -22,7 +22,11 @@ pub mod report;
 pub mod revspec;
 mod status;
 mod upkeep;
+mod watching;
 
 pub use error::{EngineError, Failure};
 pub use exchange::{Address, PeerTarget, ExchangeOptions};
 pub use folder::{Context, Device, Folder, InitOptions};
+
+pub use crate::worktree::quiet::{Delays, Quiet, Ready};
+pub use crate::worktree::watch::{Dirty, Last, Seen, Wake, Watch, WatchTrouble};

@@ -1,6 +1,7 @@
 //! The users' files: the only reader and the only writer of what stands in a synced folder.
 //!
-//! It owns looking at the disk ([`scan`], [`Root::look`]), reading one file with the proof that it held still
+//! It owns looking at the disk ([`scan`], [`Root::look`]), hearing of what changes ([`watch`], [`quiet`]), reading one
+//! file with the proof that it held still
 //! ([`Root::open_leaf`]), and bringing the disk to a new state ([`plan`], then [`apply`]). It knows neither git nor
 //! the store: what the disk last held comes in as a [`DiskTable`](crate::table::DiskTable), content through
 //! [`Content`], and what was found or done goes out as values.
@@ -18,10 +19,12 @@ mod error;
 mod folders;
 mod ignore;
 mod plan;
+pub mod quiet;
 mod read;
 mod root;
 mod scan;
 mod stage;
+pub mod watch;
 
 pub use apply::{Applied, ApplyError, Content, apply};
 pub use error::WorktreeError;

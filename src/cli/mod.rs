@@ -13,6 +13,7 @@ mod paths;
 mod registry;
 mod reports;
 mod session;
+mod tell;
 mod ui;
 
 use std::ffi::{OsStr, OsString};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::CommandError;
+use super::error::{CommandError, Kind};
 use super::paths::same_place;
 use super::session::Session;
 use crate::config::{Address, Config, Editor, Name, PeerSettings};
@@ -31,18 +31,23 @@ pub(crate) fn register_folder(session: &Session, root: &Path) -> Result<Name, Co
     session.home()?.edit(|config, editor| register(config, editor, root))
 }
 
-/// A peer as the engine takes it.
-pub(crate) fn target(name: &Name, peer: &PeerSettings) -> PeerTarget {
+/// A peer as the engine takes it, for one folder; `None` stands for a folder that is yet to be made.
+pub(crate) fn target(name: &Name, peer: &PeerSettings, folder: Option<&Name>) -> Result<PeerTarget, CommandError> {
     let address = match &peer.address {
         Address::Path(path) => engine::Address::Path(path.clone()),
+        // TODO(lead): an address of the engine for ssh, and the daemon's links for devices.
+        Address::Ssh(_) | Address::Device(_) => {
+            return Err(CommandError::new(Kind::Failed, format!("cannot reach {} yet", peer.address)));
+        }
     };
-    PeerTarget {
+    let direction = folder.map_or(peer.direction, |folder| peer.direction_of(folder));
+    Ok(PeerTarget {
         name: name.to_string(),
         address,
-        send: peer.direction.sends(),
-        receive: peer.direction.receives(),
+        send: direction.sends(),
+        receive: direction.receives(),
         join: peer.join,
-    }
+    })
 }
 
 /// The registered folders that a command is about: all, or the one that `--folder` names.
@@ -54,9 +59,14 @@ pub(crate) fn chosen_folders(session: &Session, config: &Config) -> Result<Vec<(
     let root = session.root()?;
     match name_of(config, &root) {
         Some(name) => Ok(vec![(name.clone(), root)]),
-        None => Err(CommandError::usage(format!("{} is not registered here", root.display()))
-            .with_hint("`foldersync peer add NAME ADDRESS` in it registers it with a peer")),
+        None => Err(not_registered(&root)),
     }
+}
+
+/// That the configuration does not know of the folder at `root`.
+pub(crate) fn not_registered(root: &Path) -> CommandError {
+    CommandError::usage(format!("{} is not registered here", root.display()))
+        .with_hint("`foldersync peer add NAME ADDRESS` in it registers it with a peer")
 }
 
 #[cfg(test)]
@@ -79,13 +89,17 @@ mod tests {
 
     #[test]
     fn a_direction_becomes_what_is_sent_and_received() {
+        let (name, docs) = (Name::new("nas").unwrap(), Name::new("docs").unwrap());
         let peer = PeerSettings {
-            address: Address::Path("/mnt".into()),
-            folders: Vec::new(),
+            folders: vec![docs.clone()],
             direction: Direction::Receive,
+            directions: [(docs.clone(), Direction::Send)].into(),
             join: true,
+            ..PeerSettings::new(Address::Path("/mnt".into()))
         };
-        let target = target(&Name::new("nas").unwrap(), &peer);
-        assert_eq!((target.send, target.receive, target.join), (false, true, true));
+        let other = target(&name, &peer, None).unwrap();
+        assert_eq!((other.send, other.receive, other.join), (false, true, true));
+        let docs = target(&name, &peer, Some(&docs)).unwrap();
+        assert_eq!((docs.send, docs.receive), (true, false));
     }
 }

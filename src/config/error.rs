@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::address::Address;
 use super::name::Name;
-use super::schema::Address;
 
 /// Why the configuration could not be read or changed.
 #[derive(Debug, thiserror::Error)]

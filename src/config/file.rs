@@ -7,9 +7,37 @@ use std::path::Path;
 use rustix::fs::Mode;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
+/// Rules that keep secrets out of a folder that the home lies in.
+pub(super) const RULES: &str = ".gitignore";
+
+const RULES_TEXT: &[u8] =
+    b"# Keys, and what belongs to this computer alone, stay out of a synced folder around this one.
+device.key
+.foldersync-*
+*.lock
+control.sock
+state/
+";
+
 /// Makes the directory, readable by its owner alone, where it is missing.
 pub(super) fn make_home(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    guard(dir)
+}
+
+/// Writes the rules that keep secrets out of a folder around the home, where there are none.
+pub(super) fn guard(dir: &Path) -> io::Result<()> {
+    let rules = dir.join(RULES);
+    match fs::symlink_metadata(&rules) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            replace(&rules, RULES_TEXT, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)
+        }
+        Err(error) => Err(error),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// Puts `content` at `path`, with these permissions: after a crash the file holds all of the old or all of the new.

@@ -73,7 +73,8 @@ impl Home {
         let path = self.config_file();
         let old = read(&path)?;
         let config = parse(&path, &old)?;
-        let mut editor = Editor::new(&old).map_err(|error| invalid(&path, &old, error.span(), error.message()))?;
+        let mut editor =
+            Editor::new(&old, config.clone()).map_err(|error| invalid(&path, &old, error.span(), error.message()))?;
         let result = change(&config, &mut editor)?;
         let new = editor.finish();
         if new != old {
@@ -91,13 +92,17 @@ impl Home {
     pub fn device_key(&self) -> Result<DeviceKey, ConfigError> {
         let path = self.key_file();
         if let Some(key) = DeviceKey::read(&path)? {
+            // A home that cannot be written serves as well; the key in it has been there before.
+            drop(file::guard(&self.0));
             return Ok(key);
         }
         let _lock = self.lock()?;
-        match DeviceKey::read(&path)? {
-            Some(made_meanwhile) => Ok(made_meanwhile),
-            None => DeviceKey::make(&path),
+        if let Some(made_meanwhile) = DeviceKey::read(&path)? {
+            return Ok(made_meanwhile);
         }
+        let written = file::guard(&self.0);
+        written.map_err(|source| ConfigError::Write { path: self.0.join(file::RULES), source })?;
+        DeviceKey::make(&path)
     }
 
     /// Keeps other writers out until the file is dropped. A lock of a process that died is free.
@@ -134,13 +139,9 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 
 fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let config: Config = toml::from_str(text).map_err(|error| invalid(path, text, error.span(), error.message()))?;
-    for (name, peer) in &config.peers {
-        for (at, folder) in peer.folders.iter().enumerate() {
-            if !config.folders.contains_key(folder) {
-                let span = super::edit::folder_span(text, name, at);
-                return Err(invalid(path, text, span, &format!("no folder is named `{folder}`")));
-            }
-        }
+    if let Some(flaw) = config.flaw() {
+        let span = super::edit::span_of(text, &flaw.keys);
+        return Err(invalid(path, text, span, &flaw.message));
     }
     Ok(config)
 }
@@ -161,7 +162,7 @@ fn invalid(path: &Path, text: &str, span: Option<Range<usize>>, message: &str) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Address, Direction, PeerSettings};
+    use crate::config::{Address, Direction, Limit, Pause, PeerSettings, Rate};
     use rstest::rstest;
 
     fn name(text: &str) -> Name {
@@ -196,7 +197,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case("[device]\nname = \"a\"\nport = 1\n", "3:1: `device.port`: unknown field `port`, expected `name`")]
+    #[case(
+        "[device]\nname = \"a\"\nports = 1\n",
+        "3:1: `device.ports`: unknown field `ports`, expected one of `name`, `port`, `relay`, `relay_certificate`, `local_discovery`, `quiet`"
+    )]
     #[case("[device]\nname = 3\n", "2:8: `device.name`: invalid type: integer `3`, expected a string")]
     #[case("[folder.docs]\npath = \"docs\"\n", "2:8: `folder.docs.path`: `docs` is not an absolute path")]
     #[case(
@@ -241,6 +245,70 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_touches_the_settings_that_differ_and_no_others() {
+        let (_dir, home) = home_with(
+            "[folder.docs]\npath = \"/docs\"\npaused = true # moving\n\n[peer.nas]\naddress = \"me@nas:docs\"\nfolders = [\"docs\"]\nevery = \"60m\" # an hour\nupload = \"2000kB/s\"\nlimits = [ # by day\n  { from = \"8:00\", to = \"18:00\", upload = \"1kB/s\" },\n]\n\n[peer.nas.directions]\n# mine\ndocs = \"send\"\n",
+        );
+        let change = |change: &dyn Fn(&mut PeerSettings)| {
+            home.edit(|config, editor| {
+                let mut peer = config.peers[&name("nas")].clone();
+                change(&mut peer);
+                editor.set_peer(&name("nas"), &peer);
+                Ok::<_, ConfigError>(())
+            })
+            .unwrap();
+            fs::read_to_string(home.config_file()).unwrap()
+        };
+        let before = fs::read_to_string(home.config_file()).unwrap();
+        assert_eq!(change(&|_| {}), before);
+        let paused = change(&|peer| {
+            peer.paused = Pause::Until(crate::clock::Timestamp::new(0, 0));
+            peer.rates.upload = Rate::new(5);
+        });
+        let expected =
+            before.replace("2000kB/s", "5B/s").replace("},\n]\n", "},\n]\npaused = \"1970-01-01T00:00:00Z\"\n");
+        assert_eq!(paused, expected);
+        assert_eq!(home.load().unwrap().peers[&name("nas")].rates.upload, Rate::new(5));
+        let cleared = change(&|peer| {
+            peer.paused = Pause::No;
+            peer.rates.upload = None;
+            peer.rates.limits = Limit::parse_list("[{ days = [\"sun\"], download = \"1kB/s\" }]").unwrap();
+            peer.schedule.every = None;
+            peer.directions = [(name("docs"), Direction::Receive)].into();
+        });
+        assert_eq!(
+            cleared,
+            "[folder.docs]\npath = \"/docs\"\npaused = true # moving\n\n[peer.nas]\naddress = \"me@nas:docs\"\nfolders = [\"docs\"]\nlimits = [{ download = \"1kB/s\", days = [\"sun\"] }]\n\n[peer.nas.directions]\n# mine\ndocs = \"receive\"\n"
+        );
+        home.edit(|_, editor| {
+            editor.pause_folder(&name("docs"), Pause::No);
+            Ok::<_, ConfigError>(())
+        })
+        .unwrap();
+        assert_eq!(home.load().unwrap().folders[&name("docs")].paused, Pause::No);
+    }
+
+    #[test]
+    fn secrets_stay_out_of_a_folder_around_the_home() {
+        let dir = tempfile::tempdir().unwrap();
+        let rules = |home: &Home| fs::read_to_string(home.dir().join(".gitignore"));
+        let home = Home::at(dir.path().join("made"));
+        home.edit(|_, editor| editor.add_folder(&name("a"), Path::new("/a"))).unwrap();
+        assert!(rules(&home).unwrap().lines().any(|line| line == "device.key"));
+        // One that was there before gets them with the key, and what a person wrote stays.
+        let home = Home::at(dir.path().join("there"));
+        fs::create_dir(home.dir()).unwrap();
+        home.device_key().unwrap();
+        assert!(rules(&home).unwrap().contains("\nstate/\n"));
+        fs::write(home.dir().join(".gitignore"), "mine\n").unwrap();
+        home.device_key().unwrap();
+        assert_eq!(rules(&home).unwrap(), "mine\n");
+        fs::remove_file(home.dir().join(".gitignore")).unwrap();
+        home.device_key().unwrap();
+        assert!(rules(&home).unwrap().contains("\ncontrol.sock\n"));
+    }
+
+    #[test]
     fn an_edit_that_fails_writes_nothing() {
         let (_dir, home) = home_with("# mine\n");
         let refused = home.edit(|_, editor| {
@@ -263,7 +331,7 @@ mod tests {
         assert!(fs::read_to_string(&target).unwrap().starts_with("# mine\n\n[folder.a]\n"));
         let mut files: Vec<_> = fs::read_dir(home.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         files.sort();
-        assert_eq!(files, ["config.lock", "config.toml"]);
+        assert_eq!(files, [".gitignore", "config.lock", "config.toml"]);
     }
 
     #[test]

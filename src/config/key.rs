@@ -62,7 +62,8 @@ impl DeviceKey {
     }
 }
 
-fn from_hex(text: &str) -> Option<[u8; 32]> {
+/// The 32 bytes that 64 hexadecimal digits tell.
+pub(super) fn from_hex(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }

@@ -3,10 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::civil::Time;
 use serde::{Deserialize, Serialize};
 
+use super::address::Address;
+use super::device::DeviceSettings;
+use super::host::HostPort;
 use super::name::Name;
+use super::pause::Pause;
+use super::rate::{Limit, Rate, RateSettings};
+use super::schedule::{Days, ScheduleSettings, read_time};
+use super::{address, period};
+use crate::id::DeviceId;
 
 /// All that `config.toml` says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -15,20 +25,15 @@ pub struct Config {
     /// This device.
     #[serde(default)]
     pub device: DeviceSettings,
+    /// Exchanges with all peers; what a peer itself sets wins.
+    #[serde(default)]
+    pub exchange: ExchangeSettings,
     /// The folders of this device, by name.
     #[serde(default, rename = "folder")]
     pub folders: BTreeMap<Name, FolderSettings>,
     /// The other sides, by name.
     #[serde(default, rename = "peer")]
     pub peers: BTreeMap<Name, PeerSettings>,
-}
-
-/// What is set for this device.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeviceSettings {
-    /// What revisions say who made them; by default the host's name.
-    pub name: Option<Name>,
 }
 
 /// What is set for one folder.
@@ -38,22 +43,154 @@ pub struct FolderSettings {
     /// Where it is.
     #[serde(deserialize_with = "absolute")]
     pub path: PathBuf,
+    /// Whether it is left alone for now.
+    #[serde(default)]
+    pub paused: Pause,
+}
+
+/// What is set for exchanges with all peers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "ExchangeText")]
+pub struct ExchangeSettings {
+    /// When they are.
+    pub schedule: ScheduleSettings,
+    /// How fast bytes go, to and from all peers together.
+    pub rates: RateSettings,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExchangeText {
+    #[serde(default, deserialize_with = "period::read")]
+    every: Option<Duration>,
+    #[serde(default, deserialize_with = "read_time")]
+    from: Option<Time>,
+    #[serde(default, deserialize_with = "read_time")]
+    to: Option<Time>,
+    days: Option<Days>,
+    upload: Option<Rate>,
+    download: Option<Rate>,
+    #[serde(default)]
+    limits: Vec<Limit>,
+}
+
+impl From<ExchangeText> for ExchangeSettings {
+    fn from(text: ExchangeText) -> Self {
+        let ExchangeText { every, from, to, days, upload, download, limits } = text;
+        Self { schedule: ScheduleSettings { every, from, to, days }, rates: RateSettings { upload, download, limits } }
+    }
 }
 
 /// What is set for one peer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "PeerText")]
 pub struct PeerSettings {
     /// Where it is.
     pub address: Address,
+    /// Where else it may be, if it is a device that is dialed by its key.
+    pub addresses: Vec<HostPort>,
+    /// Its device key, which alone is spoken to, where the address does not tell it.
+    pub key: Option<DeviceId>,
     /// The folders that are exchanged with it.
     pub folders: Vec<Name>,
     /// Which way revisions go.
-    #[serde(default)]
     pub direction: Direction,
+    /// Which way they go in folders where that is another.
+    pub directions: BTreeMap<Name, Direction>,
     /// Whether a folder with a history of its own may be joined with the one there.
-    #[serde(default)]
     pub join: bool,
+    /// When exchanges with it are.
+    pub schedule: ScheduleSettings,
+    /// How fast bytes go, to and from it alone.
+    pub rates: RateSettings,
+    /// Whether it is left alone for now.
+    pub paused: Pause,
+}
+
+impl PeerSettings {
+    /// A peer at this address without folders, and everything else as it is by default.
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            addresses: Vec::new(),
+            key: None,
+            folders: Vec::new(),
+            direction: Direction::default(),
+            directions: BTreeMap::new(),
+            join: false,
+            schedule: ScheduleSettings::default(),
+            rates: RateSettings::default(),
+            paused: Pause::No,
+        }
+    }
+
+    /// Its device key, as its address or a setting of its own tells it.
+    pub fn key(&self) -> Option<&DeviceId> {
+        self.address.key().or(self.key.as_ref())
+    }
+
+    /// Where the device may be found: the host of its address first.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostPort> {
+        let first = match &self.address {
+            Address::Device(device) => device.host.as_ref(),
+            Address::Path(_) | Address::Ssh(_) => None,
+        };
+        first.into_iter().chain(&self.addresses)
+    }
+
+    /// Which way revisions of a folder go.
+    pub fn direction_of(&self, folder: &Name) -> Direction {
+        self.directions.get(folder).copied().unwrap_or(self.direction)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerText {
+    address: Address,
+    #[serde(default)]
+    addresses: Vec<HostPort>,
+    #[serde(default, deserialize_with = "address::read_key")]
+    key: Option<DeviceId>,
+    folders: Vec<Name>,
+    #[serde(default)]
+    direction: Direction,
+    #[serde(default)]
+    directions: BTreeMap<Name, Direction>,
+    #[serde(default)]
+    join: bool,
+    #[serde(default, deserialize_with = "period::read")]
+    every: Option<Duration>,
+    #[serde(default, deserialize_with = "read_time")]
+    from: Option<Time>,
+    #[serde(default, deserialize_with = "read_time")]
+    to: Option<Time>,
+    days: Option<Days>,
+    upload: Option<Rate>,
+    download: Option<Rate>,
+    #[serde(default)]
+    limits: Vec<Limit>,
+    #[serde(default)]
+    paused: Pause,
+}
+
+impl From<PeerText> for PeerSettings {
+    fn from(text: PeerText) -> Self {
+        let PeerText { address, addresses, key, folders, direction, directions, join, every, from, to, .. } = text;
+        let PeerText { days, upload, download, limits, paused, .. } = text;
+        Self {
+            address,
+            addresses,
+            key,
+            folders,
+            direction,
+            directions,
+            join,
+            schedule: ScheduleSettings { every, from, to, days },
+            rates: RateSettings { upload, download, limits },
+            paused,
+        }
+    }
 }
 
 /// Which way revisions go between this side and a peer.
@@ -109,66 +246,6 @@ impl std::str::FromStr for Direction {
     }
 }
 
-/// Where a peer is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-#[non_exhaustive]
-pub enum Address {
-    /// A folder on this computer or on a mounted disk: an absolute path.
-    Path(PathBuf),
-}
-
-/// Why a text is no address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
-    /// It names a way of transport that this version does not have.
-    #[error("`{scheme}://` addresses are not supported by this version; an address is the path of a folder")]
-    Scheme {
-        /// The way of transport.
-        scheme: String,
-    },
-    /// It is a path that depends on where it is used.
-    #[error("`{text}` is not an absolute path")]
-    Relative {
-        /// The text.
-        text: String,
-    },
-}
-
-impl Address {
-    /// The way of transport that a text names, if it is not simply a path.
-    pub fn scheme(text: &str) -> Option<&str> {
-        let (scheme, _) = text.split_once("://")?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
-        (scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(plain)).then_some(scheme)
-    }
-}
-
-impl TryFrom<String> for Address {
-    type Error = AddressError;
-
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        if let Some(scheme) = Self::scheme(&text) {
-            return Err(AddressError::Scheme { scheme: scheme.to_owned() });
-        }
-        if Path::new(&text).is_absolute() { Ok(Self::Path(text.into())) } else { Err(AddressError::Relative { text }) }
-    }
-}
-
-impl From<Address> for String {
-    fn from(address: Address) -> Self {
-        address.to_string()
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
 fn absolute<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     let path = PathBuf::deserialize(deserializer)?;
     if path.is_absolute() {
@@ -193,15 +270,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_an_absolute_path_for_now() {
-        let parse = |text: &str| Address::try_from(text.to_owned());
-        assert_eq!(parse("/mnt/usb"), Ok(Address::Path("/mnt/usb".into())));
-        assert_eq!(parse("ssh://me@nas/srv"), Err(AddressError::Scheme { scheme: "ssh".to_owned() }));
-        assert_eq!(parse("mnt/usb"), Err(AddressError::Relative { text: "mnt/usb".to_owned() }));
-        assert_eq!(parse("/odd://name"), Ok(Address::Path("/odd://name".into())));
-    }
 
     #[test]
     fn directions_print_and_parse_themselves() {

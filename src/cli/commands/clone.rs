@@ -11,7 +11,7 @@ use crate::cli::paths::same_place;
 use crate::cli::registry;
 use crate::cli::reports;
 use crate::cli::session::Session;
-use crate::config::{Address, Config, Direction, Editor, Name, PeerSettings};
+use crate::config::{Address, Config, Editor, Name, PeerSettings};
 use crate::engine::{Folder, InitOptions};
 
 /// Make a copy of a folder, with its history, that exchanges with it
@@ -39,9 +39,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     let dir = Session::absolute(&args.dir)?;
     let config = session.config()?;
     let name = peer_name(&config, &address, args.peer_name.as_ref())?;
-    let mut peer = PeerSettings { address, folders: Vec::new(), direction: Direction::default(), join: false };
+    let mut peer = PeerSettings::new(address);
     let options = InitOptions { alongside: false, device: session.device()? };
-    let target = registry::target(&name, &peer);
+    let target = registry::target(&name, &peer, None)?;
     let (folder, report) = Folder::clone_from(&target, &dir, &options, session.context())?;
 
     session.home()?.edit(|config, editor| {
@@ -83,7 +83,7 @@ fn peer_name(config: &Config, address: &Address, asked: Option<&Name>) -> Result
 
 /// Makes the copy a peer of its source, where the source is a folder of this configuration that has no such peer.
 fn register_back(config: &Config, editor: &mut Editor, source: &Address, copy: &Name, root: &Path) {
-    let Address::Path(source) = source;
+    let Address::Path(source) = source else { return };
     let Some(source) = registry::name_of(config, source) else { return };
     let leads_back = |peer: &PeerSettings| matches!(&peer.address, Address::Path(path) if same_place(path, root));
     if config.peers_of(source).any(|(_, peer)| leads_back(peer)) {
@@ -92,5 +92,5 @@ fn register_back(config: &Config, editor: &mut Editor, source: &Address, copy: &
     let name = copy.clone().unique(|name| config.peers.contains_key(name));
     let address = Address::Path(root.to_owned());
     let folders = vec![source.clone()];
-    editor.set_peer(&name, &PeerSettings { address, folders, direction: Direction::default(), join: false });
+    editor.set_peer(&name, &PeerSettings { folders, ..PeerSettings::new(address) });
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::peer::PeerDocument;
+use super::peer::{self, PeerDocument, RatesDocument, ScheduleDocument};
 use crate::cli::error::CommandError;
 use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
 use crate::cli::ui::table::Table;
-use crate::config::Name;
+use crate::config::{Config, FolderSettings, Name, Pause, Relay, RelayCertificate, period};
 
 /// Show the configuration that is in effect, or where its file is
 ///
@@ -37,19 +37,62 @@ enum Command {
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     file: String,
-    device: DeviceDocument,
+    device: DeviceDocument<'a>,
+    exchange: ExchangeDocument<'a>,
     folders: BTreeMap<&'a Name, FolderDocument<'a>>,
     peers: Vec<PeerDocument<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct DeviceDocument {
+struct DeviceDocument<'a> {
     name: Name,
+    port: u16,
+    relay: Option<&'a Relay>,
+    relay_certificate: Option<&'a RelayCertificate>,
+    local_discovery: bool,
+    quiet: String,
+}
+
+impl<'a> DeviceDocument<'a> {
+    fn new(config: &'a Config) -> Self {
+        let device = &config.device;
+        Self {
+            name: config.device_name(),
+            port: device.port(),
+            relay: device.relay.as_ref(),
+            relay_certificate: device.relay_certificate.as_ref(),
+            local_discovery: device.local_discovery(),
+            quiet: period::print(device.quiet()),
+        }
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = vec![("name", self.name.to_string()), ("port", self.port.to_string())];
+        rows.extend(self.relay.map(|relay| ("relay", relay.to_string())));
+        rows.extend(self.relay_certificate.map(|it| ("relay_certificate", it.to_string())));
+        rows.extend([("local_discovery", self.local_discovery.to_string()), ("quiet", self.quiet.clone())]);
+        rows
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ExchangeDocument<'a> {
+    #[serde(flatten)]
+    schedule: ScheduleDocument,
+    #[serde(flatten)]
+    rates: RatesDocument<'a>,
 }
 
 #[derive(Debug, Serialize)]
 struct FolderDocument<'a> {
     path: &'a Path,
+    paused: Pause,
+}
+
+impl<'a> FolderDocument<'a> {
+    fn new(folder: &'a FolderSettings) -> Self {
+        Self { path: &folder.path, paused: folder.paused }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -73,27 +116,37 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         return Ok(ExitCode::Done);
     }
     let config = home.load()?;
+    let device = DeviceDocument::new(&config);
+    let exchange = ExchangeDocument {
+        schedule: ScheduleDocument::new(&config.exchange.schedule),
+        rates: RatesDocument::new(&config.exchange.rates),
+    };
     if ui.is_json() {
         ui.json(&Document {
             file,
-            device: DeviceDocument { name: config.device_name() },
-            folders: config.folders.iter().map(|(name, it)| (name, FolderDocument { path: &it.path })).collect(),
+            device,
+            exchange,
+            folders: config.folders.iter().map(|(name, it)| (name, FolderDocument::new(it))).collect(),
             peers: config.peers.iter().map(|(name, peer)| PeerDocument::new(name, peer)).collect(),
         })?;
         return Ok(ExitCode::Done);
     }
     let mut table = Table::default();
-    table.push(["file".to_owned(), file]);
-    table.push(["device.name".to_owned(), config.device_name().to_string()]);
+    let mut push = |key: String, value: String| table.push([key, value]);
+    push("file".to_owned(), file);
+    device.rows().into_iter().for_each(|(key, value)| push(format!("device.{key}"), value));
+    let rows = [exchange.schedule.rows(), exchange.rates.rows()];
+    rows.into_iter().flatten().for_each(|(key, value)| push(format!("exchange.{key}"), value));
     for (name, folder) in &config.folders {
-        table.push([format!("folder.{name}.path"), folder.path.display().to_string()]);
+        push(format!("folder.{name}.path"), folder.path.display().to_string());
+        if folder.paused != Pause::No {
+            push(format!("folder.{name}.paused"), folder.paused.to_string());
+        }
     }
     for (name, peer) in &config.peers {
-        let folders: Vec<_> = peer.folders.iter().map(Name::as_str).collect();
-        table.push([format!("peer.{name}.address"), peer.address.to_string()]);
-        table.push([format!("peer.{name}.folders"), folders.join(",")]);
-        table.push([format!("peer.{name}.direction"), peer.direction.to_string()]);
-        table.push([format!("peer.{name}.join"), peer.join.to_string()]);
+        for (key, value) in peer::rows(peer) {
+            push(format!("peer.{name}.{key}"), value);
+        }
     }
     let mut out = ui.out();
     table.print(&mut out)?;

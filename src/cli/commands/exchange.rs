@@ -119,7 +119,10 @@ fn tasks<'a>(
 
 /// One exchange. The folder is opened for the first of its peers and stays open for the others.
 fn exchange(session: &Session, config: &Config, task: &Task<'_>, wait: bool, open: &mut Option<Folder>) -> Outcome {
-    let target = registry::target(task.peer, &config.peers[task.peer]);
+    let target = match registry::target(task.peer, &config.peers[task.peer], Some(task.folder)) {
+        Ok(target) => target,
+        Err(error) => return Outcome::Failed(error),
+    };
     let mut run = || -> Result<ExchangeReport, EngineError> {
         let folder = match open.take() {
             Some(folder) => folder,

@@ -13,8 +13,10 @@ mod id;
 mod init;
 mod log;
 mod man;
+mod pause;
 mod peer;
 mod restore;
+mod resume;
 mod revert;
 mod serve;
 mod show;
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Conflicts(conflicts::Args),
     Peer(peer::Args),
     Exchange(exchange::Args),
+    Pause(pause::Args),
+    Resume(resume::Args),
     Bundle(bundle::Args),
     Verify(verify::Args),
     Gc(gc::Args),
@@ -67,6 +71,8 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<ExitCode, Comma
         Command::Conflicts(args) => conflicts::run(session, args),
         Command::Peer(args) => peer::run(session, args),
         Command::Exchange(args) => exchange::run(session, &args),
+        Command::Pause(args) => pause::run(session, &args),
+        Command::Resume(args) => resume::run(session, &args),
         Command::Bundle(args) => bundle::run(session, args),
         Command::Verify(args) => verify::run(session, &args),
         Command::Gc(args) => gc::run(session, &args),

@@ -1,6 +1,7 @@
 //! `foldersync peer add`
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::ValueHint;
 
@@ -9,21 +10,26 @@ use crate::cli::exit::ExitCode;
 use crate::cli::paths::same_place;
 use crate::cli::registry;
 use crate::cli::session::Session;
+use crate::cli::tell::tell_daemon;
 use crate::config::{Address, Direction, Name, PeerSettings};
 use crate::engine::Folder;
 
 /// Add a peer to the folder
 ///
 /// The peer is exchanged with from the next `exchange` on. A folder that is not registered yet is registered with it.
+///
+/// ADDRESS is the path of a folder; `ssh://[USER@]HOST[:PORT]/PATH` or `[USER@]HOST:PATH` (a folder to which ssh leads);
+/// or `foldersync://KEY[@HOST[:PORT]]` (a device that runs `foldersync serve`, by the key that `foldersync id` prints
+/// there; both sides must know the key of the other). A name with a colon that is a path is told by a slash: `./a:b`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "Examples:\n  foldersync peer add usb /media/usb/docs\n  foldersync peer add backup /mnt/backup/docs --send-only"
+    after_long_help = "Examples:\n  foldersync peer add usb /media/usb/docs\n  foldersync peer add nas ssh://me@nas/srv/docs\n  foldersync peer add laptop foldersync://KEY@laptop.example:44996\n  foldersync peer add backup /mnt/backup/docs --send-only"
 )]
 pub(crate) struct Args {
     /// The name to give it
     #[arg(value_name = "NAME")]
     name: Name,
-    /// Where it is: the path of a folder
+    /// Where it is: a path, an address for ssh, or the key of a device
     #[arg(value_name = "ADDRESS", value_hint = ValueHint::DirPath)]
     address: OsString,
     /// Put together two folders that began apart, each with a history of its own
@@ -40,7 +46,7 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let root = session.root()?;
     let address = super::address(&args.address)?;
-    let hint = check(&address, &root)?;
+    let hint = check(session, &address, &root)?;
     let direction = match (args.send_only, args.receive_only) {
         (true, _) => Direction::Send,
         (_, true) => Direction::Receive,
@@ -56,10 +62,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         if !folders.contains(&folder) {
             folders.push(folder.clone());
         }
-        let peer = PeerSettings { address: address.clone(), folders, direction, join: args.join };
+        let old = old.cloned().unwrap_or_else(|| PeerSettings::new(address.clone()));
+        let peer = PeerSettings { folders, direction, join: args.join, ..old };
         editor.set_peer(&args.name, &peer);
         Ok::<_, CommandError>(folder)
     })?;
+    tell_daemon(session);
     session.ui().status(&format!("{} is a peer of `{folder}`", args.name));
     if let Some(hint) = hint {
         session.ui().hint(&hint);
@@ -68,8 +76,23 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
 }
 
 /// Whether a peer can be at this address; what is to be done there first.
-fn check(address: &Address, root: &std::path::Path) -> Result<Option<String>, CommandError> {
-    let Address::Path(path) = address;
+fn check(session: &Session, address: &Address, root: &Path) -> Result<Option<String>, CommandError> {
+    match address {
+        Address::Path(path) => check_path(path, root),
+        Address::Ssh(_) => Ok(None),
+        Address::Device(device) => {
+            let own = session.device()?.id;
+            if device.key == own {
+                return Err(CommandError::usage("that is the key of this device itself")
+                    .with_hint("`foldersync id` on the other device prints its key"));
+            }
+            let add = format!("foldersync peer add NAME foldersync://{own}");
+            Ok(Some(format!("the other side must know the key of this device, too (`foldersync id`); there: `{add}`")))
+        }
+    }
+}
+
+fn check_path(path: &Path, root: &Path) -> Result<Option<String>, CommandError> {
     if !path.is_dir() {
         let what = if path.exists() { "is not a folder" } else { "does not exist" };
         return Err(CommandError::usage(format!("{} {what}", path.display()))

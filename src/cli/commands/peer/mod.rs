@@ -6,6 +6,7 @@ mod remove;
 mod rename;
 mod set;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -14,8 +15,12 @@ use serde::Serialize;
 use crate::cli::error::CommandError;
 use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
-use crate::config::{Address, AddressError, Config, ConfigError, Direction, Name, PeerSettings};
+use crate::config::{
+    Address, AddressError, Config, ConfigError, Days, Direction, HostPort, Limit, Name, Pause, PeerSettings, Rate,
+    RateSettings, ScheduleSettings, period, print_time,
+};
 use crate::engine::Folder;
+use crate::id::DeviceId;
 
 /// Add, list and change peers: other copies of folders
 #[derive(Debug, clap::Args)]
@@ -44,31 +49,119 @@ pub(crate) fn run(session: &Session, args: Args) -> Result<ExitCode, CommandErro
     }
 }
 
-/// A peer's settings as JSON.
+/// A peer's settings as JSON. What is not set is null, or an empty list.
 #[derive(Debug, Serialize)]
 pub(crate) struct PeerDocument<'a> {
     name: &'a Name,
     address: &'a Address,
+    addresses: &'a [HostPort],
+    key: Option<&'a DeviceId>,
     folders: &'a [Name],
     direction: Direction,
+    directions: &'a BTreeMap<Name, Direction>,
     join: bool,
+    #[serde(flatten)]
+    schedule: ScheduleDocument,
+    #[serde(flatten)]
+    rates: RatesDocument<'a>,
+    paused: Pause,
 }
 
 impl<'a> PeerDocument<'a> {
     /// The settings of this peer.
     pub(crate) fn new(name: &'a Name, peer: &'a PeerSettings) -> Self {
-        let PeerSettings { address, folders, direction, join } = peer;
-        Self { name, address, folders, direction: *direction, join: *join }
+        Self {
+            name,
+            address: &peer.address,
+            addresses: &peer.addresses,
+            key: peer.key(),
+            folders: &peer.folders,
+            direction: peer.direction,
+            directions: &peer.directions,
+            join: peer.join,
+            schedule: ScheduleDocument::new(&peer.schedule),
+            rates: RatesDocument::new(&peer.rates),
+            paused: peer.paused,
+        }
     }
 }
 
-/// The address that an argument names; a path is made absolute.
+/// When exchanges are, as it is set, as JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct ScheduleDocument {
+    every: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    days: Option<Days>,
+}
+
+impl ScheduleDocument {
+    pub(crate) fn new(settings: &ScheduleSettings) -> Self {
+        let ScheduleSettings { every, from, to, days } = *settings;
+        Self { every: every.map(period::print), from: from.map(print_time), to: to.map(print_time), days }
+    }
+
+    /// Those that are set, as text.
+    pub(crate) fn rows(&self) -> Vec<(&'static str, String)> {
+        let days = self.days.map(|days| days.to_string());
+        let all = [("every", &self.every), ("from", &self.from), ("to", &self.to), ("days", &days)];
+        all.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
+    }
+}
+
+/// How fast bytes go, as it is set, as JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct RatesDocument<'a> {
+    upload: Option<Rate>,
+    download: Option<Rate>,
+    limits: &'a [Limit],
+}
+
+impl<'a> RatesDocument<'a> {
+    pub(crate) fn new(settings: &'a RateSettings) -> Self {
+        Self { upload: settings.upload, download: settings.download, limits: &settings.limits }
+    }
+
+    /// Those that are set, as text.
+    pub(crate) fn rows(&self) -> Vec<(&'static str, String)> {
+        let rates = [("upload", self.upload), ("download", self.download)];
+        let mut rows: Vec<_> = rates.into_iter().filter_map(|(key, rate)| Some((key, rate?.to_string()))).collect();
+        if !self.limits.is_empty() {
+            rows.push(("limits", self.limits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")));
+        }
+        rows
+    }
+}
+
+/// The settings of a peer that are in effect, as text: those that are always there, then those that are set.
+pub(crate) fn rows(peer: &PeerSettings) -> Vec<(String, String)> {
+    let join = |texts: Vec<String>| texts.join(",");
+    let mut rows = vec![("address".to_owned(), peer.address.to_string())];
+    if !peer.addresses.is_empty() {
+        rows.push(("addresses".to_owned(), join(peer.addresses.iter().map(ToString::to_string).collect())));
+    }
+    rows.extend(peer.key().map(|key| ("key".to_owned(), key.to_string())));
+    rows.push(("folders".to_owned(), join(peer.folders.iter().map(ToString::to_string).collect())));
+    rows.push(("direction".to_owned(), peer.direction.to_string()));
+    rows.extend(peer.directions.iter().map(|(folder, it)| (format!("directions.{folder}"), it.to_string())));
+    rows.push(("join".to_owned(), peer.join.to_string()));
+    let set = [ScheduleDocument::new(&peer.schedule).rows(), RatesDocument::new(&peer.rates).rows()];
+    rows.extend(set.into_iter().flatten().map(|(key, value)| (key.to_owned(), value)));
+    if peer.paused != Pause::No {
+        rows.push(("paused".to_owned(), peer.paused.to_string()));
+    }
+    rows
+}
+
+/// The address that an argument names. A path is made absolute; what is there, or has a slash before its first colon,
+/// is a path, as scp and git have it.
 pub(crate) fn address(argument: &OsStr) -> Result<Address, CommandError> {
     let text = argument.to_str().ok_or_else(|| ConfigError::NotText { path: Path::new(argument).to_owned() })?;
-    if let Some(scheme) = Address::scheme(text) {
-        return Err(CommandError::usage(AddressError::Scheme { scheme: scheme.to_owned() }.to_string()));
+    let is_there = || Address::scheme(text).is_none() && Path::new(text).symlink_metadata().is_ok();
+    if Address::is_path(text) || is_there() {
+        return Ok(Address::Path(Session::absolute(Path::new(text))?));
     }
-    Ok(Address::Path(Session::absolute(Path::new(text))?))
+    text.parse().map_err(|error: AddressError| CommandError::usage(error.to_string()))
 }
 
 /// The peer of this name.

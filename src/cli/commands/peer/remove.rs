@@ -3,6 +3,7 @@
 use crate::cli::error::CommandError;
 use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
+use crate::cli::tell::tell_daemon;
 use crate::config::Name;
 
 /// Remove a peer
@@ -22,6 +23,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         editor.remove_peer(&args.name);
         Ok::<_, CommandError>((config.clone(), peer))
     })?;
+    tell_daemon(session);
     super::in_each_folder(session, &config, &peer, |folder| Ok(folder.forget_peer(args.name.as_str()).map(drop)?));
     Ok(ExitCode::Done)
 }

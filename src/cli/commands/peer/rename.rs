@@ -3,6 +3,7 @@
 use crate::cli::error::CommandError;
 use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
+use crate::cli::tell::tell_daemon;
 use crate::config::Name;
 
 /// Give a peer another name
@@ -26,6 +27,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         editor.rename_peer(&args.old, &args.new);
         Ok::<_, CommandError>((config.clone(), peer))
     })?;
+    tell_daemon(session);
     super::in_each_folder(session, &config, &peer, |folder| {
         Ok(folder.rename_peer(args.old.as_str(), args.new.as_str()).map(drop)?)
     });

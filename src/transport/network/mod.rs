@@ -46,7 +46,7 @@ pub use self::link::{Link, LinkPath, PathKind};
 use self::pins::Pins;
 pub use self::place::DEFAULT_PORT;
 use self::reactor::Reactor;
-use self::reason::REFUSED;
+use self::reason::{DONE, REFUSED};
 use super::{Connection, TransportError};
 use crate::id::DeviceId;
 
@@ -55,7 +55,7 @@ const QUEUE: usize = 64;
 /// How long closing waits for what was written to arrive.
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long closing waits for the other sides to hear of it.
-const FAREWELL: Duration = Duration::from_secs(3);
+const FAREWELL: Duration = Duration::from_secs(4);
 
 /// The label under which both sides of a pairing draw a secret of their connection.
 const KEYING: &[u8] = b"foldersync pairing 1";
@@ -256,14 +256,7 @@ impl Network {
 
     /// Closes the links with devices that the gate no longer admits: to be called when it has changed.
     pub fn recheck(&self) {
-        let links: Vec<_> = self.0.links.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for (device, link) in links {
-            if let Some(quic) = link.upgrade()
-                && !self.0.gate.admits(device)
-            {
-                quic.close(VarInt::from_u32(REFUSED), b"unknown key");
-            }
-        }
+        self.0.close_links(REFUSED, b"unknown key", |device| !self.0.gate.admits(device));
     }
 
     /// Closes all connections and the port, within a few seconds: waits for finished streams to arrive, and for the
@@ -331,12 +324,24 @@ impl Network {
 }
 
 impl Inner {
+    fn close_links(&self, code: u32, reason: &[u8], which: impl Fn(DeviceId) -> bool) {
+        let links: Vec<_> = self.links.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for (device, link) in links {
+            if let Some(quic) = link.upgrade()
+                && which(device)
+            {
+                quic.close(VarInt::from_u32(code), reason);
+            }
+        }
+    }
+
     fn close(&self) {
         if self.shut.send_replace(true) {
             return;
         }
         self.reactor.block_on(async {
             self.reactor.settled(SETTLE).await;
+            self.close_links(DONE, b"closing down", |_| true);
             // It has its own limits; this one is for what it does not limit.
             drop(timeout(FAREWELL, self.endpoint.close()).await);
         });

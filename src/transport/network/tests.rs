@@ -294,7 +294,7 @@ fn what_was_answered_is_not_lost_by_closing_the_network() {
     near.reader.read_to_end(&mut answer).unwrap();
     assert_eq!(answer, (1_usize << 20).to_le_bytes());
     serving.join().unwrap();
-    assert_eq!(ours.wait_closed(), "the other side closed it");
+    assert_eq!(ours.wait_closed(), "the other side closed it: closing down");
     a.network.close();
     assert!(a.network.accept().is_none());
     assert!(matches!(ours.open(), Err(TransportError::Closed { .. })));

@@ -33,6 +33,10 @@ fn over_child_in_pieces() -> Connection {
     over_child().with_faults(Faults::pieces(3), Faults::pieces(5))
 }
 
+fn over_network() -> Connection {
+    super::network::tests::echo()
+}
+
 /// Bytes that are different everywhere, so that a mistake in their order shows.
 fn bytes(count: usize) -> Vec<u8> {
     let mut state = 1_u64;
@@ -142,6 +146,7 @@ macro_rules! contract {
 
 contract!(over_pipe);
 contract!(over_child);
+contract!(over_network);
 // The same, but for the 64 MiB, which would take minutes in pieces of this size.
 contract!(over_narrow_pipe: bytes_come_in_order_and_then_the_end an_answer_comes_while_the_stream_stays_open
     a_reader_that_leaves_makes_writes_fail breaking_off_ends_a_read_that_waits breaking_off_ends_a_write_that_waits);

@@ -1,7 +1,7 @@
 //! Transports: ordered streams of bytes, both ways, to the other side of an exchange.
 //!
-//! Owns how a stream comes to be ([`pipe()`], [`ChildCommand`], [`stdio()`]) and how it ends; knows nothing of what is said
-//! over it. Every [`Connection`] keeps the same contract, which one suite of tests (`contract`) holds them to:
+//! Owns how a stream comes to be ([`network`], [`ChildCommand`], [`pipe()`], [`stdio()`]) and how it ends; knows nothing
+//! of what is said over it. Blocking to whoever uses it: what is asynchronous stays inside [`network`]. Every [`Connection`] keeps the same contract, which one suite of tests (`contract`) holds them to:
 //!
 //! * Bytes arrive in order, all or not at all; both directions run at once; neither waits for the other. What was
 //!   written may be on its way: only an answer over the same stream tells that it has come.
@@ -16,74 +16,21 @@
 mod child;
 #[cfg(test)]
 mod contract;
+mod error;
 mod fault;
+pub mod network;
 mod pipe;
 mod stdio;
 
-use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::process::ExitStatus;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 pub use child::ChildCommand;
+pub use error::TransportError;
 pub use fault::{Faults, FaultyReader, FaultyWriter};
 pub use pipe::{PIPE_CAPACITY, pipe, pipe_of};
 pub use stdio::stdio;
-
-/// What a connection can fail with, beyond the errors of reading and writing.
-#[derive(Debug, thiserror::Error)]
-pub enum TransportError {
-    /// The program that should be at the other end did not start.
-    #[error("could not start `{}`{}", program.display(), if source.kind() == io::ErrorKind::NotFound {
-        ": there is no such program (is it installed, and in PATH?)"
-    } else {
-        ""
-    })]
-    Start {
-        /// The program.
-        program: OsString,
-        /// Why.
-        source: io::Error,
-    },
-    /// The program at the other end failed.
-    #[error("`{}` failed ({status}){}", program.display(), said(stderr))]
-    Failed {
-        /// The program.
-        program: OsString,
-        /// How it ended.
-        status: ExitStatus,
-        /// The last of what it said on its standard error, control characters escaped.
-        stderr: String,
-    },
-    /// The program at the other end did not end after its streams were closed, and was killed.
-    #[error("`{}` did not end when it should, and was stopped{}", program.display(), said(stderr))]
-    Stuck {
-        /// The program.
-        program: OsString,
-        /// The last of what it said on its standard error, control characters escaped.
-        stderr: String,
-    },
-    /// The operating system would not tell how the program ended.
-    #[error("could not wait for `{}`", program.display())]
-    Wait {
-        /// The program.
-        program: OsString,
-        /// Why.
-        source: io::Error,
-    },
-    /// This process's own standard input or output cannot be used.
-    #[error("could not use the standard input and output")]
-    Stdio {
-        /// Why.
-        source: io::Error,
-    },
-}
-
-/// What a program said, as the end of a sentence.
-fn said(stderr: &str) -> String {
-    if stderr.is_empty() { String::new() } else { format!("; it said: {stderr}") }
-}
 
 /// The part of a connection that is neither of its streams: how it is broken off, and how it ended.
 pub trait Control: Send + Sync {

@@ -20,7 +20,10 @@ mod error;
 mod fault;
 pub mod network;
 mod pipe;
+pub mod ssh;
 mod stdio;
+pub mod throttle;
+pub mod ticket;
 
 use std::fmt;
 use std::io::{Read, Write};

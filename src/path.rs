@@ -152,6 +152,14 @@ impl serde::Serialize for SyncPath {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for SyncPath {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = unquote(text.as_bytes()).ok_or_else(|| serde::de::Error::custom("a path that is not quoted well"))?;
+        Self::new(bytes).map_err(serde::de::Error::custom)
+    }
+}
+
 /// `path` as git prints it (`core.quotePath=false`): plain UTF-8 without control characters, `"` and `\` stands as it
 /// is; otherwise it is put in double quotes, with C escapes and octal digits for bytes that are not text.
 pub fn quote(path: &[u8]) -> String {

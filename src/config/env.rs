@@ -45,5 +45,14 @@ pub const TERM: Variable = Variable { name: "TERM", what: "Colours and progress 
 pub const TZ: Variable =
     Variable { name: "TZ", what: "The time zone in which times are shown and understood, as Europe/Paris or UTC." };
 
+/// The program that leads to other hosts.
+pub const FOLDERSYNC_SSH: Variable =
+    Variable { name: "FOLDERSYNC_SSH", what: "The program that is run in place of ssh, with the same arguments." };
+
+/// The program that leads to other hosts.
+pub fn ssh() -> OsString {
+    FOLDERSYNC_SSH.get().filter(|program| !program.is_empty()).unwrap_or_else(|| "ssh".into())
+}
+
 /// All of them.
-pub const ALL: [Variable; 6] = [FOLDERSYNC_HOME, XDG_CONFIG_HOME, HOME, NO_COLOR, TERM, TZ];
+pub const ALL: [Variable; 7] = [FOLDERSYNC_HOME, XDG_CONFIG_HOME, HOME, FOLDERSYNC_SSH, NO_COLOR, TERM, TZ];

@@ -24,6 +24,11 @@ impl DeviceKey {
         DeviceId::from_bytes(self.0.verifying_key().to_bytes())
     }
 
+    /// The secret half: for who proves with it to be this device, and nobody else.
+    pub fn secret(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
     /// Reads the key from its file; `None` where there is no file.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
         let failed = |source| ConfigError::Read { path: path.to_owned(), source };

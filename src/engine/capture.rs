@@ -40,7 +40,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(25);
 impl Folder {
     /// Captures what changed: everything, or just these paths and what lies below them.
     pub fn capture(&self, paths: &[SyncPath]) -> Result<CaptureReport, EngineError> {
-        let mut work = self.begin("commit", Wait::No)?;
+        self.capture_when_free(paths, Wait::No)
+    }
+
+    /// Captures what changed, once nobody else is at work in the folder.
+    pub fn capture_when_free(&self, paths: &[SyncPath], wait: Wait) -> Result<CaptureReport, EngineError> {
+        let mut work = self.begin("commit", wait)?;
         let mut report = work.capture(paths)?;
         work.gather_if_due()?;
         report.left_out.append(&mut work.left_out);

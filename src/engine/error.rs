@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::history::HistoryError;
 use crate::engine::merge::MergeError;
 use crate::engine::revspec::RevError;
@@ -13,7 +15,8 @@ use crate::transport::TransportError;
 use crate::worktree::WorktreeError;
 
 /// The kinds of failure that a script can tell apart by the exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Failure {
     /// Anything else.
     Failed,
@@ -140,6 +143,7 @@ impl EngineError {
                 StoreError::Locked { .. } | StoreError::RefMoved { .. } => Failure::Busy,
                 _ => Failure::Failed,
             },
+            Self::Transport(TransportError::Refused { .. }) => Failure::Refused,
             Self::Unreachable { .. }
             | Self::Transport(_)
             | Self::Protocol(ProtocolError::Cut { .. } | ProtocolError::Over) => Failure::Unreachable,

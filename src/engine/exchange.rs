@@ -34,6 +34,7 @@ use crate::store::bundle::{Bundle, BundleOptions, BundleWriter, BundleWritten};
 use crate::store::pack::reader::Packs;
 use crate::store::quarantine::{self, Limits, VerifiedPack};
 use crate::store::{Expected, Graph, Key, Objects, RefEdit, RefName, StoreError};
+use crate::transport::ssh::SshTarget;
 use crate::transport::{self, ChildCommand, Connection, Control};
 
 /// Where a peer is.
@@ -43,6 +44,8 @@ pub enum Address {
     Path(PathBuf),
     /// A program, with its arguments, that speaks the protocol on its standard input and output.
     Command(OsString, Vec<OsString>),
+    /// A folder on a host that this program (`ssh`) leads to.
+    Ssh(SshTarget, OsString),
 }
 
 /// A peer, and what may be done with it.
@@ -151,6 +154,7 @@ impl Folder {
             Address::Command(program, args) => {
                 self.side(ChildCommand::new(program, args.iter().cloned()).connect()?, &role, options)
             }
+            Address::Ssh(target, program) => self.side(target.connect(program)?, &role, options),
         }
     }
 
@@ -294,6 +298,12 @@ impl Folder {
         let peer_has = agree(talk, &here, &ours, &theirs)?;
         let sends = options.send && theirs.receives;
         let receives = options.receive && theirs.sends;
+        if options.send && !theirs.receives && here.head.is_some_and(|head| !peer_has.contains(&head)) {
+            report.notes.push(format!("what is new here was not sent: `{name}` takes nothing from this device"));
+        }
+        if !options.receive && theirs.sends && theirs.head.is_some_and(|head| !here.objects.exists(&head.into())) {
+            report.notes.push(format!("`{name}` has something new, which was not taken: nothing is received from it"));
+        }
         let (sent, incoming) = self.transfer(talk, here.head, &name, sends.then_some(&peer_has[..]), receives)?;
         report.sent = sent.revisions;
         report.bytes_sent = sent.bytes;
@@ -576,6 +586,18 @@ impl Folder {
         let (header, mut pack) = Bundle::open(content)?.into_parts();
         Ok(quarantine::receive(&self.store.private_dir(), header, &mut pack, objects, limits)?.verify(objects)?)
     }
+}
+
+/// Tells the other side of a connection that no exchange will be, and why; it learns nothing else.
+pub fn refuse(mut connection: Connection, why: &str) {
+    let mut session = Session::accept();
+    // A text that is too long is cut, and one fault may always be sent.
+    drop(session.send(&Message::Fault(Fault::new(FaultCode::Refused, why, false))));
+    // Who does not listen needs no answer.
+    drop(connection.writer.write_all(&session.take_output()).and_then(|()| connection.writer.flush()));
+    drop(connection.writer);
+    // Reading to the end lets what was written arrive before the connection goes.
+    drop(io::copy(&mut connection.reader.take(1 << 20), &mut io::sink()));
 }
 
 /// This side's history, as it was when the exchange began.

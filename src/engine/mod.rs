@@ -25,7 +25,7 @@ mod upkeep;
 mod watching;
 
 pub use error::{EngineError, Failure};
-pub use exchange::{Address, PeerTarget, ExchangeOptions};
+pub use exchange::{Address, ExchangeOptions, PeerTarget, refuse};
 pub use folder::{Context, Device, Folder, InitOptions};
 
 pub use crate::worktree::quiet::{Delays, Quiet, Ready};

@@ -80,6 +80,42 @@ impl Folder {
         Ok(self.store.refs().read(&RefName::peer(peer)?)?)
     }
 
+    /// Whether this revision is part of the folder's history here.
+    pub fn contains(&self, revision: CommitId) -> Result<bool, EngineError> {
+        match self.head()? {
+            Some(head) if self.store.objects().exists(&revision.into()) => {
+                Ok(self.graph().is_ancestor(revision, head)?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether a peer is known to have this revision, which is here.
+    pub fn peer_has(&self, peer: &str, revision: CommitId) -> Result<bool, EngineError> {
+        match self.last_known(peer)? {
+            Some(known) if known == revision => Ok(true),
+            Some(known) if self.store.objects().exists(&known.into()) => Ok(self.graph().is_ancestor(revision, known)?),
+            _ => Ok(false),
+        }
+    }
+
+    /// Notes that a peer holds this revision, which is here, safe on its disk.
+    pub fn saw_head(&self, peer: &str, head: CommitId) -> Result<(), EngineError> {
+        if self.last_known(peer)? != Some(head) {
+            self.store.refs().update(&[RefEdit {
+                name: RefName::peer(peer)?,
+                expected: Expected::Any,
+                new: Some(head),
+            }])?;
+        }
+        Ok(())
+    }
+
+    /// When an exchange with a peer last ended well.
+    pub fn last_seen(&self, peer: &str) -> Option<Timestamp> {
+        self.peers().get(peer).map(|peer| peer.last_seen)
+    }
+
     /// What is known of these peers.
     pub(crate) fn peer_statuses(&self, names: &[String]) -> Result<Vec<PeerStatus>, EngineError> {
         let peers = self.peers();

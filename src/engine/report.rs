@@ -2,7 +2,7 @@
 //!
 //! Field names are the stable schema of `--json`; add fields, never rename or remove them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::entry::Kind;
@@ -10,7 +10,7 @@ use crate::id::{CommitId, DeviceId, FolderId, ObjectId, ReplicaId};
 use crate::path::SyncPath;
 
 /// A path that could not be captured or written, and why.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LeftOut {
     /// The path, quoted as git quotes (it need not be one that git accepts).
     pub path: String,
@@ -104,7 +104,7 @@ pub struct PeerStatus {
 }
 
 /// A conflict copy that still stands beside its file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
     /// The file that kept the name.
     pub path: SyncPath,
@@ -185,7 +185,7 @@ pub struct RevertReport {
 }
 
 /// What one exchange with one peer did.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ExchangeReport {
     /// The folder, as an absolute path.
     pub folder: String,

@@ -1,0 +1,180 @@
+//! Answering what commands ask: a thread that listens on the control socket, and one for each question.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use super::control::{Answer, Ask, Control, Exchanged, Refusal, answer, question};
+use super::peer::{ToPeer, Trouble};
+use super::shared::{Shared, ToFolder};
+use super::{DaemonStatus, Order, status};
+use crate::clock::Timestamp;
+use crate::config::Name;
+use crate::engine::Failure;
+use crate::store::Wait;
+
+/// How many questions may be under way.
+const ASKING: usize = 64;
+/// How often progress is told, at most and at least.
+const SOON: Duration = Duration::from_millis(100);
+const LATER: Duration = Duration::from_secs(1);
+/// How long other work in the folder is waited for.
+const LOCK: Duration = Duration::from_mins(1);
+
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Self {
+        let Trouble { failure, message, hint } = trouble;
+        Self { failure, message, hint }
+    }
+}
+
+impl From<crate::engine::EngineError> for Refusal {
+    fn from(error: crate::engine::EngineError) -> Self {
+        Trouble::from(error).into()
+    }
+}
+
+fn refusal(failure: Failure, message: String) -> Refusal {
+    Refusal { failure, message, hint: None }
+}
+
+/// Who answers.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) shared: Arc<Shared>,
+    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) since: Timestamp,
+}
+
+impl Asked {
+    /// Answers until the daemon stops.
+    pub(super) fn run(&self, control: &Control) {
+        let asking = Arc::new(AtomicUsize::new(0));
+        while let Some(stream) = control.accept() {
+            if self.shared.is_stopping() {
+                return;
+            }
+            if asking.fetch_add(1, Ordering::Relaxed) >= ASKING {
+                asking.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+            let (asked, asking) = (self.clone(), Arc::clone(&asking));
+            super::spawn("answer", move || {
+                if let Err(error) = asked.answer(&stream) {
+                    tracing::debug!("a command went away: {error}");
+                }
+                asking.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    }
+
+    fn status(&self) -> DaemonStatus {
+        status(&self.shared, self.since)
+    }
+
+    fn answer(&self, stream: &UnixStream) -> io::Result<()> {
+        let last = match question(stream)? {
+            Ask::Status => return answer(stream, &Answer::Progress(Box::new(self.status()))),
+            Ask::Watch => return self.watch(stream, &|| false),
+            Ask::Reload => self.reload(),
+            Ask::Exchange { pairs } => self.exchange(stream, pairs)?,
+            Ask::Wait { folder, peers, path } => self.wait(stream, &folder, &peers, path.as_deref())?,
+            Ask::Share { .. } | Ask::Joined { .. } | Ask::Join { .. } => {
+                Answer::Error(refusal(Failure::Failed, "this daemon does not pair".to_owned()))
+            }
+        };
+        answer(stream, &last)
+    }
+
+    /// Tells what goes on, whenever it changes, until `over`, or until nobody listens.
+    fn watch(&self, stream: &UnixStream, over: &dyn Fn() -> bool) -> io::Result<()> {
+        let mut seen = self.shared.board.changes();
+        while !over() && !self.shared.is_stopping() {
+            answer(stream, &Answer::Progress(Box::new(self.status())))?;
+            // Not for every single change, or who listens would hear of nothing else.
+            std::thread::sleep(SOON);
+            seen = self.shared.board.wait(seen, LATER);
+        }
+        Ok(())
+    }
+
+    fn reload(&self) -> Answer {
+        let (told, hears) = mpsc::channel();
+        let gone = || refusal(Failure::Busy, "the daemon is stopping".to_owned());
+        let done = self.orders.send(Order::Reload(Some(told))).map_err(|_| gone());
+        match done.and_then(|()| hears.recv().unwrap_or_else(|_| Err(gone()))) {
+            Ok(()) => Answer::Done,
+            Err(refusal) => Answer::Error(refusal),
+        }
+    }
+
+    fn exchange(&self, stream: &UnixStream, pairs: Vec<(Name, Name)>) -> io::Result<Answer> {
+        let (told, hears) = mpsc::channel();
+        let mut open = 0_usize;
+        for (folder, peer) in pairs {
+            let trouble = if self.shared.folder(&folder).is_none() {
+                let state = self.shared.board.read().0.remove(&folder);
+                let why = state.and_then(|state| state.trouble).unwrap_or_else(|| "it is not ready yet".to_owned());
+                Some(refusal(Failure::Busy, format!("folder `{folder}` cannot be used at the moment: {why}")))
+            } else {
+                None
+            };
+            if let Some(trouble) = trouble {
+                answer(stream, &Answer::Exchanged(Box::new(Exchanged { folder, peer, outcome: Err(trouble) })))?;
+                continue;
+            }
+            self.shared.tell_peer(&peer, ToPeer::Exchange(folder, told.clone()));
+            open += 1;
+        }
+        drop(told);
+        while open > 0 {
+            match hears.recv_timeout(SOON) {
+                Ok((folder, peer, outcome)) => {
+                    open -= 1;
+                    let outcome = outcome.map_err(Refusal::from);
+                    answer(stream, &Answer::Exchanged(Box::new(Exchanged { folder, peer, outcome })))?;
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    answer(stream, &Answer::Progress(Box::new(self.status())))?;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Ok(Answer::Error(refusal(Failure::Busy, "the daemon is stopping".to_owned())));
+                }
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Waits until what a folder holds now is safe on these peers.
+    fn wait(&self, stream: &UnixStream, name: &Name, peers: &[Name], path: Option<&str>) -> io::Result<Answer> {
+        let Some(folder) = self.shared.folder(name) else {
+            return Ok(Answer::Error(refusal(Failure::Busy, format!("folder `{name}` cannot be used at the moment"))));
+        };
+        let target = match folder.newest(path, Wait::AtMost(LOCK)) {
+            Ok(target) => target,
+            Err(error) => return Ok(Answer::Error(error.into())),
+        };
+        self.shared.tell_folder(name, ToFolder::Look);
+        let Some(target) = target else { return Ok(Answer::Done) };
+        let mut seen = self.shared.board.changes();
+        loop {
+            let mut lacking = 0;
+            for peer in peers {
+                match folder.peer_has(peer.as_str(), target) {
+                    Ok(has) => lacking += usize::from(!has),
+                    Err(error) => return Ok(Answer::Error(error.into())),
+                }
+            }
+            if lacking == 0 {
+                return Ok(Answer::Done);
+            }
+            answer(stream, &Answer::Progress(Box::new(self.status())))?;
+            if self.shared.is_stopping() {
+                return Ok(Answer::Error(refusal(Failure::Busy, "the daemon is stopping".to_owned())));
+            }
+            seen = self.shared.board.wait(seen, LATER);
+        }
+    }
+}

@@ -1,0 +1,691 @@
+//! One peer of the daemon: a thread that keeps the connection with it, hears its news, and sees to it that exchanges
+//! begin when they should.
+//!
+//! It decides (by [`super::rule`]); exchanges run in threads of their own, one at a time for each folder. A failure is
+//! tried again, ever more rarely, for ever, and stands on the board meanwhile. Nothing here has to survive a kill: what
+//! the peer has is in refs that exchanges move.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use super::board::LinkState;
+use super::link::Live;
+use super::memory;
+use super::rule::{Known, Next, backoff};
+use super::shared::Shared;
+use crate::clock::Timestamp;
+use crate::config::{Address, Due, Name, PeerSettings, SshAddress};
+use crate::engine::report::ExchangeReport;
+use crate::engine::{self, EngineError, ExchangeOptions, Failure, Folder, PeerTarget};
+use crate::id::{CommitId, DeviceId, FolderId};
+use crate::transport::TransportError;
+use crate::transport::network::{Hints, Link, PathKind};
+use crate::transport::ssh::SshTarget;
+use crate::transport::throttle::Limiter;
+
+/// How long a device may take to answer when it is dialed.
+const DIAL: Duration = Duration::from_secs(8);
+/// How often a peer without a standing connection is asked for what is new, unless its schedule says otherwise.
+const POLL: Duration = Duration::from_mins(1);
+/// How long a link counts as young: of two young ones, the one that the lower key dialed stays.
+const YOUNG: Duration = Duration::from_secs(5);
+/// How soon an exchange is tried again for which somebody had no time.
+const BUSY: Duration = Duration::from_millis(200);
+/// How often the state of the connection is written on the board.
+const GLANCE: Duration = Duration::from_secs(30);
+
+/// What went wrong, for who asked for it.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    pub(super) failure: Failure,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl From<EngineError> for Trouble {
+    fn from(error: EngineError) -> Self {
+        Self { failure: error.failure(), message: error.to_string(), hint: error.hint() }
+    }
+}
+
+pub(super) type Outcome = Result<ExchangeReport, Trouble>;
+
+/// What the thread of a peer is told.
+pub(super) enum ToPeer {
+    /// Something has changed: look again.
+    Look,
+    /// The head of a folder here has moved.
+    Ours(Name),
+    /// The peer has connected, or was reached.
+    Linked(Link),
+    /// It could not be reached.
+    NotReached(TransportError),
+    /// A link is gone.
+    Lost(u64, String),
+    /// The other side's first word on a link.
+    Greeted(u64, u64),
+    /// The head of a folder there.
+    Theirs(FolderId, Option<CommitId>, DeviceId),
+    /// An exchange that the peer began.
+    Serving(Name),
+    /// An exchange is over.
+    Ended(Name, Outcome),
+    /// Somebody wants an exchange now, and its outcome.
+    Exchange(Name, Sender<(Name, Name, Outcome)>),
+    /// End.
+    Stop,
+}
+
+/// What is known of one folder of the peer.
+struct Pair {
+    theirs: Option<CommitId>,
+    by: Option<DeviceId>,
+    /// Whether the peer has said anything of the folder since it is connected.
+    heard: bool,
+    /// Since when ours and theirs are what they are.
+    since: Instant,
+    /// How many exchanges are under way.
+    running: u32,
+    failures: u32,
+    not_before: Instant,
+    /// The heads after which an exchange ended well: nothing more is to be done for them.
+    settled: Option<(Option<CommitId>, Option<CommitId>)>,
+    /// When an exchange last ended well, for schedules.
+    last: Option<Timestamp>,
+    /// When one last began, for polling.
+    polled: Option<Instant>,
+    waiting: Vec<Sender<(Name, Name, Outcome)>>,
+    /// What [`Driver::known`] found for these heads.
+    cache: Option<((Option<CommitId>, Option<CommitId>), bool, bool)>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            theirs: None,
+            by: None,
+            heard: false,
+            since: now,
+            running: 0,
+            failures: 0,
+            not_before: now,
+            settled: None,
+            last: None,
+            polled: None,
+            waiting: Vec::new(),
+            cache: None,
+        }
+    }
+
+    fn changed(&mut self) {
+        self.since = Instant::now();
+        self.cache = None;
+    }
+}
+
+/// The thread of a peer.
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    name: Name,
+    settings: PeerSettings,
+    inbox: Receiver<ToPeer>,
+    pairs: BTreeMap<Name, Pair>,
+    live: Option<Live>,
+    links: u64,
+    dialing: bool,
+    failures: u32,
+    next_dial: Instant,
+    /// The numbers that daemons with this key have drawn, the latest last.
+    instances: Vec<u64>,
+    upload: Arc<Limiter>,
+    download: Arc<Limiter>,
+}
+
+impl Driver {
+    pub(super) fn new(shared: Arc<Shared>, name: Name, settings: PeerSettings, inbox: Receiver<ToPeer>) -> Self {
+        let pairs = settings.folders.iter().map(|folder| (folder.clone(), Pair::new())).collect();
+        Self {
+            shared,
+            name,
+            settings,
+            inbox,
+            pairs,
+            live: None,
+            links: 0,
+            dialing: false,
+            failures: 0,
+            next_dial: Instant::now(),
+            instances: Vec::new(),
+            upload: Arc::new(Limiter::new(None)),
+            download: Arc::new(Limiter::new(None)),
+        }
+    }
+
+    /// Works until it is told to stop.
+    pub(super) fn run(mut self) {
+        self.shared.board.peer(&self.name, |state| {
+            state.folders.retain(|folder, _| self.settings.folders.contains(folder));
+        });
+        for folder in self.settings.folders.clone() {
+            self.shared.board.pair(&self.name, &folder, |_| {});
+        }
+        loop {
+            let rest = self.step();
+            match self.inbox.recv_timeout(rest) {
+                Ok(ToPeer::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(message) => self.hear(message),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // What has come meanwhile belongs to the same step.
+            while let Ok(message) = self.inbox.try_recv() {
+                if matches!(message, ToPeer::Stop) {
+                    return self.end();
+                }
+                self.hear(message);
+            }
+        }
+        self.end();
+    }
+
+    fn end(self) {
+        if let Some(live) = self.live {
+            live.link.close("the daemon stops, or the peer was removed");
+        }
+        for (folder, pair) in self.pairs {
+            let gone = Trouble {
+                failure: Failure::Failed,
+                message: "the daemon was told to stop, or the peer was changed".to_owned(),
+                hint: None,
+            };
+            for waiting in pair.waiting {
+                drop(waiting.send((folder.clone(), self.name.clone(), Err(gone.clone()))));
+            }
+        }
+    }
+
+    fn is_device(&self) -> bool {
+        matches!(self.settings.address, Address::Device(_))
+    }
+
+    fn hear(&mut self, message: ToPeer) {
+        match message {
+            ToPeer::Look | ToPeer::Stop => {}
+            ToPeer::Ours(folder) => {
+                if let Some(pair) = self.pairs.get_mut(&folder) {
+                    pair.changed();
+                }
+                if let Some(live) = &self.live {
+                    live.say_head(&self.shared, &folder);
+                }
+            }
+            ToPeer::Linked(link) => self.linked(link),
+            ToPeer::NotReached(error) => self.not_reached(&error),
+            ToPeer::Lost(number, why) => {
+                if self.live.as_ref().is_some_and(|live| live.number == number) {
+                    tracing::info!(peer = %self.name, "connection lost: {}", why.escape_debug());
+                    self.unlinked(Some(why));
+                }
+            }
+            ToPeer::Greeted(number, instance) => self.greeted(number, instance),
+            ToPeer::Theirs(folder, head, by) => self.heard(folder, head, by),
+            ToPeer::Serving(folder) => {
+                if let Some(pair) = self.pairs.get_mut(&folder) {
+                    pair.running += 1;
+                    self.shared.board.pair(&self.name, &folder, |state| state.exchanging = true);
+                }
+            }
+            ToPeer::Ended(folder, outcome) => self.ended(&folder, outcome),
+            ToPeer::Exchange(folder, reply) => match self.pairs.get_mut(&folder) {
+                Some(pair) => {
+                    pair.waiting.push(reply);
+                    pair.not_before = Instant::now();
+                    self.next_dial = Instant::now();
+                }
+                None => {
+                    let message = format!("peer `{}` has no part in folder `{folder}`", self.name);
+                    let trouble = Trouble { failure: Failure::Usage, message, hint: None };
+                    drop(reply.send((folder, self.name.clone(), Err(trouble))));
+                }
+            },
+        }
+    }
+
+    // The link.
+
+    fn linked(&mut self, link: Link) {
+        self.dialing = false;
+        if let Some(old) = self.live.take() {
+            let lower = self.shared.device < link.device();
+            // Dialed by the lower key.
+            let by_lower = |link: &Link| link.is_ours() == lower;
+            if !old.link.is_closed()
+                && old.since.elapsed() < YOUNG
+                && (by_lower(&old.link) || !by_lower(&link))
+            {
+                link.close("there is another connection");
+                self.live = Some(old);
+                return;
+            }
+            old.link.close("there is a newer connection");
+        }
+        self.links += 1;
+        self.failures = 0;
+        tracing::info!(peer = %self.name, ours = link.is_ours(), "connected");
+        for pair in self.pairs.values_mut() {
+            pair.heard = false;
+            pair.failures = 0;
+            pair.not_before = Instant::now();
+            pair.changed();
+        }
+        let limits = (
+            vec![Arc::clone(&self.upload), Arc::clone(&self.shared.upload)],
+            vec![Arc::clone(&self.download), Arc::clone(&self.shared.download)],
+        );
+        self.live = Some(Live::start(&self.shared, &self.name, &self.settings, link, self.links, limits));
+        self.shared.board.peer(&self.name, |state| {
+            state.trouble = None;
+            state.next_try = None;
+        });
+    }
+
+    fn unlinked(&mut self, why: Option<String>) {
+        self.live = None;
+        self.next_dial = Instant::now();
+        self.shared.board.peer(&self.name, |state| {
+            state.link = None;
+            state.trouble = why;
+        });
+    }
+
+    fn not_reached(&mut self, error: &TransportError) {
+        self.dialing = false;
+        if self.live.is_some() {
+            return;
+        }
+        self.failures += 1;
+        let pause = backoff(self.failures, chance());
+        self.next_dial = Instant::now() + pause;
+        tracing::debug!(peer = %self.name, "not reached: {}", error.to_string().escape_debug());
+        let next = self.shared.zoned_now().checked_add(pause).ok().map(|next| super::timestamp(&next));
+        self.shared.board.peer(&self.name, |state| {
+            state.trouble = Some(error.to_string());
+            state.next_try = next;
+        });
+        let failure = match error {
+            TransportError::Refused { .. } => Failure::Refused,
+            _ => Failure::Unreachable,
+        };
+        let trouble =
+            Trouble { failure, message: format!("peer `{}` cannot be reached: {error}", self.name), hint: None };
+        for (folder, pair) in &mut self.pairs {
+            for waiting in pair.waiting.drain(..) {
+                drop(waiting.send((folder.clone(), self.name.clone(), Err(trouble.clone()))));
+            }
+        }
+    }
+
+    /// A daemon that starts anew draws a new number; one that comes back with an old number never went: there are two.
+    fn greeted(&mut self, number: u64, instance: u64) {
+        if self.live.as_ref().is_none_or(|live| live.number != number) {
+            return;
+        }
+        let known = self.instances.iter().position(|known| *known == instance);
+        if known.is_some_and(|at| at + 1 < self.instances.len()) {
+            let trouble = format!("two devices use the key of `{}`: give one of them a key of its own", self.name);
+            tracing::warn!(peer = %self.name, "{trouble}");
+            self.shared.board.peer(&self.name, |state| state.trouble = Some(trouble));
+        }
+        self.instances.retain(|known| *known != instance);
+        self.instances.push(instance);
+        if self.instances.len() > 8 {
+            self.instances.remove(0);
+        }
+    }
+
+    fn dial(&mut self) {
+        let (Some(network), Some(&device)) = (self.shared.network(), self.settings.key()) else {
+            self.next_dial = Instant::now() + backoff(self.failures, 0.5);
+            return;
+        };
+        self.dialing = true;
+        let mut addresses: Vec<String> = self.settings.hosts().map(ToString::to_string).collect();
+        for last in memory::addresses(&self.shared, &self.name) {
+            if !addresses.contains(&last) {
+                addresses.push(last);
+            }
+        }
+        let hints = Hints { addresses, relay: self.shared.relay_url(), relay_certificate: None };
+        let (shared, name) = (Arc::clone(&self.shared), self.name.clone());
+        super::spawn(&format!("dial {name}"), move || {
+            let told = match network.dial(device, &hints, DIAL) {
+                Ok(link) => ToPeer::Linked(link),
+                Err(error) => ToPeer::NotReached(error),
+            };
+            shared.tell_peer(&name, told);
+        });
+    }
+
+    // What is known.
+
+    fn heard(&mut self, folder: FolderId, head: Option<CommitId>, by: DeviceId) {
+        let Some(name) = self.shared.folder_with(folder) else { return };
+        let Some(pair) = self.pairs.get_mut(&name) else { return };
+        pair.heard = true;
+        if pair.theirs != head {
+            pair.theirs = head;
+            pair.failures = 0;
+            pair.not_before = Instant::now();
+            pair.changed();
+        }
+        pair.by = Some(by);
+        let ours = self.shared.head_of(&name).and_then(|(head, _)| head);
+        if ours == head
+            && let Some(folder) = self.shared.folder(&name)
+            && let Some(head) = head
+            && let Err(error) = folder.saw_head(self.name.as_str(), head)
+        {
+            tracing::warn!(folder = %name, peer = %self.name, "{}", error.to_string().escape_debug());
+        }
+        self.shared.board.pair(&self.name, &name, |state| {
+            state.head = head;
+            state.in_step = ours == head;
+        });
+    }
+
+    fn ended(&mut self, folder: &Name, outcome: Outcome) {
+        let Some(pair) = self.pairs.get_mut(folder) else { return };
+        pair.running = pair.running.saturating_sub(1);
+        self.shared.fetches_no_more(folder, &self.name);
+        pair.changed();
+        for waiting in pair.waiting.drain(..) {
+            drop(waiting.send((folder.clone(), self.name.clone(), outcome.clone())));
+        }
+        match outcome {
+            Ok(report) => {
+                pair.failures = 0;
+                pair.theirs = report.peer_head;
+                pair.heard = true;
+                pair.settled = Some((report.head, report.peer_head));
+                pair.last = Some(self.shared.now());
+                let by = pair.by.filter(|_| report.head == report.peer_head).unwrap_or(self.shared.device);
+                let last = pair.last;
+                let running = pair.running > 0;
+                self.shared.head_moved(folder, report.head, by);
+                self.shared.board.pair(&self.name, folder, |state| {
+                    state.head = report.peer_head;
+                    state.in_step = report.in_step;
+                    state.exchanging = running;
+                    state.last = last;
+                    state.trouble = None;
+                    state.next_try = None;
+                });
+                if report.sent + report.received > 0 {
+                    tracing::info!(
+                        folder = %folder, peer = %self.name, sent = report.sent, received = report.received,
+                        written = report.applied, "exchanged"
+                    );
+                }
+                for note in &report.notes {
+                    tracing::warn!(folder = %folder, peer = %self.name, "{}", note.escape_debug());
+                }
+            }
+            Err(trouble) => {
+                let pause = if trouble.failure == Failure::Busy {
+                    BUSY
+                } else {
+                    pair.failures += 1;
+                    backoff(pair.failures, chance())
+                };
+                pair.not_before = Instant::now() + pause;
+                let running = pair.running > 0;
+                tracing::warn!(
+                    folder = %folder, peer = %self.name, "exchange failed, tried again in {:.1} s: {}",
+                    pause.as_secs_f64(), trouble.message.escape_debug()
+                );
+                let next = self.shared.zoned_now().checked_add(pause).ok().map(|next| super::timestamp(&next));
+                self.shared.board.pair(&self.name, folder, |state| {
+                    state.exchanging = running;
+                    state.trouble = Some(trouble.message.clone());
+                    state.next_try = next;
+                });
+            }
+        }
+    }
+
+    /// What is known of a folder, for the rule.
+    fn known(&mut self, name: &Name, folder: &Folder, ours: Option<CommitId>) -> Result<Known, EngineError> {
+        let direction = self.settings.direction_of(name);
+        let lower = self.settings.key().is_some_and(|key| self.shared.device < *key);
+        let pair = self.pairs.get_mut(name).expect("asked for a folder of the peer");
+        let theirs = pair.theirs;
+        let (have_theirs, they_have_ours) = match pair.cache {
+            Some((heads, have, they)) if heads == (ours, theirs) => (have, they),
+            _ => {
+                let have = theirs.map_or(Ok(true), |theirs| folder.contains(theirs))?;
+                let they = ours.map_or(Ok(true), |ours| folder.peer_has(self.name.as_str(), ours))?;
+                pair.cache = Some(((ours, theirs), have, they));
+                (have, they)
+            }
+        };
+        let fetched_elsewhere =
+            theirs.is_some_and(|theirs| self.shared.is_fetched_elsewhere(name, theirs, &self.name));
+        Ok(Known {
+            ours,
+            theirs,
+            have_theirs,
+            they_have_ours,
+            sends: direction.sends(),
+            receives: direction.receives(),
+            lower,
+            fetched_elsewhere,
+            since: pair.since.elapsed(),
+        })
+    }
+
+    // Deciding.
+
+    /// Does what is due; answers with how long nothing else is.
+    fn step(&mut self) -> Duration {
+        let config = self.shared.config();
+        let now = self.shared.zoned_now();
+        let rates = config.rates_of(&self.name, &now);
+        self.upload.set_rate(rates.upload.bytes_per_second());
+        self.download.set_rate(rates.download.bytes_per_second());
+
+        let mut rest = GLANCE;
+        let forced = self.pairs.values().any(|pair| !pair.waiting.is_empty());
+        let paused = self.settings.paused.holds(self.shared.now());
+        self.shared.board.peer(&self.name, |state| state.paused = paused);
+        if paused && !forced {
+            if let Some(live) = self.live.take() {
+                live.link.close("paused");
+                self.unlinked(None);
+            }
+            return rest;
+        }
+        if self.is_device() {
+            if self.live.as_ref().is_some_and(|live| live.link.is_closed()) {
+                self.unlinked(Some("the connection was closed".to_owned()));
+            }
+            if self.live.is_none() && !self.dialing {
+                let wait = self.next_dial.saturating_duration_since(Instant::now());
+                if wait.is_zero() {
+                    self.dial();
+                } else {
+                    rest = rest.min(wait);
+                }
+            }
+            self.tell_path();
+        }
+        let folders: Vec<Name> = self.pairs.keys().cloned().collect();
+        for folder in folders {
+            match self.decide(&folder, &config, &now) {
+                Ok(wait) => rest = rest.min(wait),
+                Err(error) => {
+                    tracing::warn!(folder = %folder, peer = %self.name, "{}", error.to_string().escape_debug());
+                    self.shared.board.pair(&self.name, &folder, |state| state.trouble = Some(error.to_string()));
+                }
+            }
+        }
+        // Shorter than this, only the clock would be looked at.
+        rest.max(Duration::from_millis(5))
+    }
+
+    /// Begins an exchange of a folder if one should begin; answers with when to look again.
+    fn decide(
+        &mut self,
+        name: &Name,
+        config: &crate::config::Config,
+        now: &jiff::Zoned,
+    ) -> Result<Duration, EngineError> {
+        let (Some(folder), Some((ours, _))) = (self.shared.folder(name), self.shared.head_of(name)) else {
+            return Ok(GLANCE);
+        };
+        let is_device = self.is_device();
+        let Some(pair) = self.pairs.get(name) else { return Ok(GLANCE) };
+        if pair.running > 0 {
+            return Ok(GLANCE);
+        }
+        if is_device && self.live.is_none() {
+            return Ok(GLANCE);
+        }
+        if pair.waiting.is_empty() {
+            let wait = pair.not_before.saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                return Ok(wait);
+            }
+            let last = pair.last.or_else(|| folder.last_seen(self.name.as_str()));
+            let scheduled = match config.is_due(&self.name, last, now) {
+                Due::Now => config.schedule_of(&self.name).every.is_some(),
+                Due::Later(when) => {
+                    self.shared.board.pair(&self.name, name, |state| state.next_try = when);
+                    return Ok(when.map_or(GLANCE, |when| self.shared.until(when).min(GLANCE)));
+                }
+                Due::Paused(_) => return Ok(GLANCE),
+            };
+            if pair.settled.is_some() && pair.settled == Some((ours, pair.theirs)) && is_device {
+                return Ok(GLANCE);
+            }
+            if is_device {
+                if !pair.heard && !scheduled {
+                    return Ok(GLANCE);
+                }
+                match self.known(name, &folder, ours)?.next() {
+                    Next::InStep => return Ok(GLANCE),
+                    Next::Wait(wait) => return Ok(wait),
+                    Next::Begin => {}
+                }
+            } else if !scheduled {
+                let moved = pair.settled.is_none_or(|(settled, _)| settled != ours);
+                let polled = pair.polled.map(|polled| POLL.saturating_sub(polled.elapsed()));
+                match polled {
+                    Some(wait) if !moved && !wait.is_zero() => return Ok(wait.min(GLANCE)),
+                    _ => {}
+                }
+            }
+        }
+        self.begin(name, &folder);
+        Ok(GLANCE)
+    }
+
+    /// Begins an exchange.
+    fn begin(&mut self, name: &Name, folder: &Arc<Folder>) {
+        let forced = self.pairs.get(name).is_some_and(|pair| !pair.waiting.is_empty());
+        let Some(pair) = self.pairs.get_mut(name) else { return };
+        pair.running += 1;
+        pair.polled = Some(Instant::now());
+        if let Some(theirs) = pair.theirs {
+            self.shared.fetches(name, theirs, &self.name);
+        }
+        let direction = self.settings.direction_of(name);
+        let options = ExchangeOptions {
+            send: direction.sends(),
+            receive: direction.receives(),
+            join: self.settings.join,
+            wait: true,
+            // The folder's thread captures what it sees; who asks for an exchange means what he sees.
+            capture: forced,
+            device: self.settings.key().copied(),
+            ..ExchangeOptions::default()
+        };
+        self.shared.board.pair(&self.name, name, |state| {
+            state.exchanging = true;
+            state.next_try = None;
+        });
+        let (shared, peer, name, folder) = (Arc::clone(&self.shared), self.name.clone(), name.clone(), Arc::clone(folder));
+        let upload = vec![Arc::clone(&self.upload), Arc::clone(&self.shared.upload)];
+        let download = vec![Arc::clone(&self.download), Arc::clone(&self.shared.download)];
+        let link = self.live.as_ref().map(|live| live.link.clone());
+        let target = target_of(&self.name, &self.settings, options);
+        let under_way = self.shared.exchanging();
+        super::spawn(&format!("exchange {name}"), move || {
+            let _under_way = under_way;
+            let run = || match (link, target) {
+                (Some(link), _) => {
+                    let connection = super::link::open_exchange(&link, &folder)?;
+                    folder.exchange_over(connection.limited(upload, download), peer.as_str(), options)
+                }
+                (None, Some(target)) => folder.exchange(&target, true),
+                (None, None) => Err(EngineError::Unreachable {
+                    peer: peer.to_string(),
+                    why: "there is no connection".to_owned(),
+                }),
+            };
+            let outcome = run().map_err(Trouble::from);
+            shared.tell_peer(&peer, ToPeer::Ended(name, outcome));
+        });
+    }
+
+    /// Writes on the board how the peer is connected, and remembers where it was.
+    fn tell_path(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let path = live.link.path();
+        let kind = match path.kind {
+            PathKind::Direct => "direct",
+            PathKind::Local => "local",
+            PathKind::Relay => "relay",
+            PathKind::Unknown => "unknown",
+        };
+        if matches!(path.kind, PathKind::Direct | PathKind::Local) && live.remembered.as_ref() != Some(&path.remote) {
+            memory::remember_address(&self.shared, &self.name, &path.remote);
+            live.remembered = Some(path.remote.clone());
+        }
+        let rtt_us = path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
+        let link = Some(LinkState { kind: kind.to_owned(), remote: path.remote, rtt_us });
+        self.shared.board.peer(&self.name, |state| state.link = link);
+    }
+}
+
+/// A peer without a standing connection, as the engine reaches it.
+fn target_of(name: &Name, settings: &PeerSettings, options: ExchangeOptions) -> Option<PeerTarget> {
+    let address = match &settings.address {
+        Address::Path(path) => engine::Address::Path(path.clone()),
+        Address::Ssh(ssh) => engine::Address::Ssh(ssh_target(ssh), crate::config::env::ssh()),
+        Address::Device(_) => return None,
+    };
+    Some(PeerTarget {
+        name: name.to_string(),
+        address,
+        send: options.send,
+        receive: options.receive,
+        join: options.join,
+    })
+}
+
+fn ssh_target(address: &SshAddress) -> SshTarget {
+    let SshAddress { user, host, port, path } = address.clone();
+    SshTarget { user, host, port, path }
+}
+
+/// A number from 0 to 1 that nobody else draws at the same time.
+fn chance() -> f64 {
+    let mut byte = [0; 1];
+    // Without random numbers, all wait equally long.
+    match getrandom::fill(&mut byte) {
+        Ok(()) => f64::from(byte[0]) / 255.0,
+        Err(_) => 0.5,
+    }
+}

@@ -1,0 +1,298 @@
+//! What the threads of the daemon share: the configuration, the open folders, each other's inboxes.
+//!
+//! Locks in here are held for moments, and never one inside another.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::board::Board;
+use super::peer::ToPeer;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Config, Home, Name};
+use crate::engine::{Context, EngineError, Folder};
+use crate::id::{CommitId, DeviceId, FolderId};
+use crate::monitor::Monitor;
+use crate::transport::network::{Gate, Network};
+use crate::transport::throttle::Limiter;
+
+/// How long a revision counts as being fetched.
+const FETCHING: Duration = Duration::from_secs(30);
+
+/// What the thread of a folder is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ToFolder {
+    /// The watcher has seen something.
+    Wake,
+    /// Look at everything.
+    Look,
+    /// End.
+    Stop,
+}
+
+/// Where to reach the threads.
+#[derive(Default)]
+pub(super) struct Inboxes {
+    pub(super) folders: BTreeMap<Name, Sender<ToFolder>>,
+    pub(super) peers: BTreeMap<Name, Sender<ToPeer>>,
+}
+
+/// A folder that is in use.
+#[derive(Clone)]
+struct Open {
+    folder: Arc<Folder>,
+    head: Option<CommitId>,
+    /// The device that made that head known.
+    by: DeviceId,
+}
+
+/// What all threads share.
+pub(super) struct Shared {
+    pub(super) home: Home,
+    /// This device.
+    pub(super) device: DeviceId,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) zone: jiff::tz::TimeZone,
+    pub(super) threads: usize,
+    /// Drawn when the daemon started.
+    pub(super) instance: u64,
+    pub(super) board: Arc<Board>,
+    inboxes: Mutex<Inboxes>,
+    pub(super) network: RwLock<Option<Network>>,
+    /// For all peers together.
+    pub(super) upload: Arc<Limiter>,
+    pub(super) download: Arc<Limiter>,
+    pub(super) stopping: AtomicBool,
+    /// How many exchanges are under way.
+    exchanges: Mutex<usize>,
+    ended: Condvar,
+    config: RwLock<Arc<Config>>,
+    open: Mutex<BTreeMap<Name, Open>>,
+    /// Revisions that are being fetched, by whom.
+    fetching: Mutex<HashMap<(Name, CommitId), (Name, Instant)>>,
+}
+
+impl Shared {
+    pub(super) fn new(home: Home, device: DeviceId, context: &Context, config: Config, instance: u64) -> Self {
+        Self {
+            home,
+            device,
+            clock: Arc::clone(&context.clock),
+            zone: context.zone.clone(),
+            threads: context.threads,
+            instance,
+            board: Arc::default(),
+            inboxes: Mutex::default(),
+            network: RwLock::default(),
+            upload: Arc::new(Limiter::new(None)),
+            download: Arc::new(Limiter::new(None)),
+            stopping: AtomicBool::new(false),
+            exchanges: Mutex::default(),
+            ended: Condvar::new(),
+            config: RwLock::new(Arc::new(config)),
+            open: Mutex::default(),
+            fetching: Mutex::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The time now, in the zone of the person.
+    pub(super) fn zoned_now(&self) -> jiff::Zoned {
+        self.zoned(self.now())
+    }
+
+    pub(super) fn zoned(&self, time: Timestamp) -> jiff::Zoned {
+        let nanos = i32::try_from(time.nanos).unwrap_or(0);
+        jiff::Timestamp::new(time.secs, nanos).unwrap_or_default().to_zoned(self.zone.clone())
+    }
+
+    /// How long it is until then, by the clock.
+    pub(super) fn until(&self, then: Timestamp) -> Duration {
+        let now = self.now();
+        let nanos = |time: Timestamp| i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
+        u64::try_from(nanos(then) - nanos(now)).map_or(Duration::ZERO, Duration::from_nanos)
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_config(&self, config: Config) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// What the engine needs.
+    pub(super) fn context(&self, monitor: Arc<dyn Monitor>) -> Context {
+        Context { clock: Arc::clone(&self.clock), monitor, threads: self.threads, zone: self.zone.clone() }
+    }
+
+    pub(super) fn network(&self) -> Option<Network> {
+        self.network.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    // Folders.
+
+    fn folders(&self) -> MutexGuard<'_, BTreeMap<Name, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A folder can be used from now on.
+    pub(super) fn open_folder(&self, name: &Name, folder: &Arc<Folder>) -> Result<(), EngineError> {
+        let head = folder.head()?;
+        self.folders().insert(name.clone(), Open { folder: Arc::clone(folder), head, by: self.device });
+        self.tell_peers_of(name, &|| ToPeer::Look);
+        Ok(())
+    }
+
+    /// It cannot be used any more.
+    pub(super) fn close_folder(&self, name: &Name) {
+        self.folders().remove(name);
+    }
+
+    /// A folder that is in use.
+    pub(super) fn folder(&self, name: &Name) -> Option<Arc<Folder>> {
+        self.folders().get(name).map(|open| Arc::clone(&open.folder))
+    }
+
+    /// The name of the folder with this identity.
+    pub(super) fn folder_with(&self, id: FolderId) -> Option<Name> {
+        self.folders().iter().find(|(_, open)| open.folder.id() == id).map(|(name, _)| name.clone())
+    }
+
+    /// The head of a folder that is in use, and who made it known.
+    pub(super) fn head_of(&self, name: &Name) -> Option<(Option<CommitId>, DeviceId)> {
+        self.folders().get(name).map(|open| (open.head, open.by))
+    }
+
+    /// A folder has this head now, which `by` made known. If that is news, all its peers are told.
+    pub(super) fn head_moved(&self, name: &Name, head: Option<CommitId>, by: DeviceId) {
+        let moved = match self.folders().get_mut(name) {
+            Some(open) if open.head != head => {
+                open.head = head;
+                open.by = by;
+                true
+            }
+            _ => false,
+        };
+        if moved {
+            self.board.folder(name, |state| state.head = head);
+            self.tell_peers_of(name, &|| ToPeer::Ours(name.clone()));
+        }
+    }
+
+    // Threads.
+
+    pub(super) fn inboxes(&self) -> MutexGuard<'_, Inboxes> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells every peer that has part in a folder.
+    fn tell_peers_of(&self, folder: &Name, message: &dyn Fn() -> ToPeer) {
+        let config = self.config();
+        let inboxes = self.inboxes();
+        for (peer, _) in config.peers_of(folder) {
+            if let Some(inbox) = inboxes.peers.get(peer) {
+                // A thread that has ended needs no news.
+                drop(inbox.send(message()));
+            }
+        }
+    }
+
+    /// Tells one peer's thread.
+    pub(super) fn tell_peer(&self, peer: &Name, message: ToPeer) {
+        if let Some(inbox) = self.inboxes().peers.get(peer) {
+            drop(inbox.send(message));
+        }
+    }
+
+    /// Tells one folder's thread.
+    pub(super) fn tell_folder(&self, folder: &Name, message: ToFolder) {
+        if let Some(inbox) = self.inboxes().folders.get(folder) {
+            drop(inbox.send(message));
+        }
+    }
+
+    /// The peer with this key.
+    pub(super) fn peer_with(&self, device: DeviceId) -> Option<Name> {
+        self.config().peer_with_key(&device).map(|(name, _)| name.clone())
+    }
+
+    // Exchanges under way.
+
+    /// An exchange is under way until what this returns is dropped.
+    pub(super) fn exchanging(self: &Arc<Self>) -> Exchanging {
+        *self.exchanges.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Exchanging(Arc::clone(self))
+    }
+
+    /// Waits until no exchange is under way, at most this long.
+    pub(super) fn wait_for_exchanges(&self, limit: Duration) {
+        let running = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.ended.wait_timeout_while(running, limit, |running| *running > 0));
+    }
+
+    /// The relay that both sides meet at.
+    pub(super) fn relay_url(&self) -> Option<String> {
+        self.network().and_then(|network| network.relay())
+    }
+
+    // What is being fetched.
+
+    /// Whether another peer than `peer` is being asked for this revision.
+    pub(super) fn is_fetched_elsewhere(&self, folder: &Name, head: CommitId, peer: &Name) -> bool {
+        let fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = fetching.get(&(folder.clone(), head));
+        asked.is_some_and(|(from, since)| from != peer && since.elapsed() < FETCHING)
+    }
+
+    /// Notes that this peer is being asked for this revision.
+    pub(super) fn fetches(&self, folder: &Name, head: CommitId, peer: &Name) {
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        fetching.retain(|_, (_, since)| since.elapsed() < FETCHING);
+        fetching.insert((folder.clone(), head), (peer.clone(), Instant::now()));
+    }
+
+    /// Notes that this peer is no longer asked for anything of this folder.
+    pub(super) fn fetches_no_more(&self, folder: &Name, peer: &Name) {
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        fetching.retain(|(of, _), (from, _)| of != folder || from != peer);
+    }
+
+    /// Where the daemon keeps what it wants to remember.
+    pub(super) fn state_dir(&self) -> PathBuf {
+        self.home.dir().join("state")
+    }
+}
+
+/// An exchange is under way.
+pub(super) struct Exchanging(Arc<Shared>);
+
+impl Drop for Exchanging {
+    fn drop(&mut self) {
+        *self.0.exchanges.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+/// Lets in the devices that are peers, and, while there is something to join, strangers to pair.
+pub(super) struct Doorkeeper(pub(super) std::sync::Weak<Shared>, pub(super) Arc<AtomicBool>);
+
+impl Gate for Doorkeeper {
+    fn admits(&self, device: DeviceId) -> bool {
+        self.0.upgrade().is_some_and(|shared| shared.peer_with(device).is_some())
+    }
+
+    fn pairs(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
+    }
+}

@@ -3,8 +3,8 @@
 //! The layers, each of which may use those to its right and below it, never those above:
 //!
 //! ```text
-//! main -> cli -> engine -> store, worktree, protocol, transport -> monitor -> path id entry change clock table message
-//!          \-> config
+//! main -> cli -> daemon -> engine -> store, worktree, protocol, transport -> monitor -> path id entry change clock
+//!          \--------\-> config                                                          table message
 //! ```
 //!
 //! `store` alone touches git, `worktree` alone writes users' files, `protocol` does no I/O, and none of the four
@@ -21,6 +21,7 @@ pub mod table;
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod engine;
 pub mod protocol;
 pub mod store;

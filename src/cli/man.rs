@@ -152,7 +152,7 @@ fn environment() -> Roff {
 }
 
 /// What each command prints with `--json`: its name, and the fields of its document.
-const DOCUMENTS: [(&str, &str); 15] = [
+const DOCUMENTS: [(&str, &str); 17] = [
     ("init", "folder, folder_id, capture (as commit prints)"),
     (
         "clone",
@@ -181,6 +181,11 @@ const DOCUMENTS: [(&str, &str); 15] = [
         "tip, prerequisites, missing, revisions, objects, bytes, applied, conflicts, left_out",
     ),
     ("verify; gc", "objects, revisions, problems; packs_before, packs_after, bytes_before, bytes_after"),
+    (
+        "watch",
+        "a document a line, for as long as it runs: verb and path for each revision; trouble (a text, or null when it is over) and hint",
+    ),
+    ("service install, uninstall, status", "file, installed, enabled, state, said"),
     ("config", "file, device, folders, peers"),
     ("id", "device, device_name, folder_id"),
 ];

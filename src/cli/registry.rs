@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::error::{CommandError, Kind};
 use super::paths::same_place;
 use super::session::Session;
-use crate::config::{Address, Config, Editor, Name, PeerSettings};
-use crate::engine::{self, PeerTarget};
+use crate::config::{Config, Editor, Name, PeerSettings};
+use crate::daemon;
+use crate::engine::PeerTarget;
 
 /// The name under which the folder at `root` is registered.
 pub(crate) fn name_of<'a>(config: &'a Config, root: &Path) -> Option<&'a Name> {
@@ -33,13 +34,11 @@ pub(crate) fn register_folder(session: &Session, root: &Path) -> Result<Name, Co
 
 /// A peer as the engine takes it, for one folder; `None` stands for a folder that is yet to be made.
 pub(crate) fn target(name: &Name, peer: &PeerSettings, folder: Option<&Name>) -> Result<PeerTarget, CommandError> {
-    let address = match &peer.address {
-        Address::Path(path) => engine::Address::Path(path.clone()),
-        // TODO(lead): an address of the engine for ssh, and the daemon's links for devices.
-        Address::Ssh(_) | Address::Device(_) => {
-            return Err(CommandError::new(Kind::Failed, format!("cannot reach {} yet", peer.address)));
-        }
-    };
+    let address = daemon::engine_address(&peer.address).ok_or_else(|| {
+        let told = format!("peer `{name}` is reached by the daemon, and none is running");
+        CommandError::new(Kind::Unreachable, told)
+            .with_hint("start it with `foldersync serve`, or for good with `foldersync service install`")
+    })?;
     let direction = folder.map_or(peer.direction, |folder| peer.direction_of(folder));
     Ok(PeerTarget {
         name: name.to_string(),
@@ -72,7 +71,7 @@ pub(crate) fn not_registered(root: &Path) -> CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Direction, Home};
+    use crate::config::{Address, Direction, Home};
 
     #[test]
     fn a_folder_is_registered_once_under_a_name_of_its_own() {

@@ -54,5 +54,30 @@ pub fn ssh() -> OsString {
     FOLDERSYNC_SSH.get().filter(|program| !program.is_empty()).unwrap_or_else(|| "ssh".into())
 }
 
+/// What is logged.
+pub const FOLDERSYNC_LOG: Variable = Variable {
+    name: "FOLDERSYNC_LOG",
+    what: "What the daemon logs: error, warn, info, debug or trace, also by part, as warn,foldersync=debug. It goes before --verbose.",
+};
+
+/// Where systemd listens; read by the crate that speaks to it.
+pub const NOTIFY_SOCKET: Variable =
+    Variable { name: "NOTIFY_SOCKET", what: "Set by systemd: where it is told how the daemon does." };
+
+/// How often systemd wants a sign of life; read by the crate that speaks to it.
+pub const WATCHDOG_USEC: Variable =
+    Variable { name: "WATCHDOG_USEC", what: "Set by systemd: the time after which it takes a silent daemon for dead." };
+
 /// All of them.
-pub const ALL: [Variable; 7] = [FOLDERSYNC_HOME, XDG_CONFIG_HOME, HOME, FOLDERSYNC_SSH, NO_COLOR, TERM, TZ];
+pub const ALL: [Variable; 10] = [
+    FOLDERSYNC_HOME,
+    FOLDERSYNC_LOG,
+    FOLDERSYNC_SSH,
+    XDG_CONFIG_HOME,
+    HOME,
+    NO_COLOR,
+    TERM,
+    TZ,
+    NOTIFY_SOCKET,
+    WATCHDOG_USEC,
+];

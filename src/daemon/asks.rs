@@ -12,8 +12,7 @@ use super::shared::{Shared, ToFolder};
 use super::{DaemonStatus, Order, status};
 use crate::clock::Timestamp;
 use crate::config::Name;
-use crate::engine::Failure;
-use crate::store::Wait;
+use crate::engine::{Failure, Wait};
 
 /// How many questions may be under way.
 const ASKING: usize = 64;

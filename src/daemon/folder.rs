@@ -13,11 +13,8 @@ use super::board::{Doing, OnBoard};
 use super::shared::{Shared, ToFolder};
 use crate::config::{Name, Pause};
 use crate::engine::report::CaptureReport;
-use crate::engine::{EngineError, Failure, Folder};
+use crate::engine::{Delays, EngineError, Failure, Folder, Quiet, Ready, Wait, WatchTrouble};
 use crate::path::SyncPath;
-use crate::store::Wait;
-use crate::worktree::quiet::{Delays, Quiet, Ready};
-use crate::worktree::watch::WatchTrouble;
 
 /// How often a folder that cannot be used is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -101,7 +98,7 @@ impl Actor {
         let wake = self.shared.inboxes().folders.get(&self.name).cloned();
         let watch = folder.watch(Arc::new(move || {
             // Nobody listens any more when the folder is being closed.
-            drop(wake.as_ref().map(|wake| wake.send(ToFolder::Wake)));
+            wake.as_ref().and_then(|wake| wake.send(ToFolder::Wake).ok());
         }))?;
         self.shared.board.folder(&self.name, |state| {
             state.doing = Doing::Scanning;

@@ -10,10 +10,14 @@ mod board;
 pub mod control;
 mod folder;
 mod link;
+pub mod log;
 mod memory;
+pub mod notify;
 mod peer;
 mod rule;
+pub mod service;
 mod shared;
+pub mod signals;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,6 +40,8 @@ use crate::config::{Address, Config, ConfigError, Home, Name};
 use crate::engine::{Context, Failure};
 use crate::transport::TransportError;
 use crate::transport::network::{Accepted, Network, NetworkOptions, RelayChoice};
+
+pub use self::peer::engine_address;
 
 pub use self::board::{DaemonStatus, Doing, FolderState, LinkState, PairState, PeerState, Progress};
 
@@ -164,7 +170,8 @@ impl Daemon {
         let device = &shared.config().device;
         let network = NetworkOptions {
             secret,
-            port: device.port(),
+            // Several daemons of one computer need a port each.
+            port: if options.loopback_only { device.port.unwrap_or(0) } else { device.port() },
             loopback_only: options.loopback_only,
             relay: RelayChoice::None,
             local_discovery: device.local_discovery(),
@@ -276,8 +283,9 @@ impl Daemon {
 
     /// Works until it is told to stop; `pulse` is called now and then, as long as all is well.
     pub fn work(mut self, pulse: &dyn Fn()) {
+        let pause = PULSE.min(notify::watchdog_interval().unwrap_or(PULSE));
         loop {
-            match self.orders.1.recv_timeout(PULSE) {
+            match self.orders.1.recv_timeout(pause) {
                 Ok(Order::Reload(told)) => {
                     let done = self.reload().map_err(|error| Refusal {
                         failure: Failure::Usage,

@@ -16,13 +16,12 @@ use super::memory;
 use super::rule::{Known, Next, backoff};
 use super::shared::Shared;
 use crate::clock::Timestamp;
-use crate::config::{Address, Due, Name, PeerSettings, SshAddress};
+use crate::config::{Address, Due, Name, PeerSettings, SshAddress, env};
 use crate::engine::report::ExchangeReport;
-use crate::engine::{self, EngineError, ExchangeOptions, Failure, Folder, PeerTarget};
+use crate::engine::{self, EngineError, ExchangeOptions, Failure, Folder, PeerTarget, SshTarget};
 use crate::id::{CommitId, DeviceId, FolderId};
 use crate::transport::TransportError;
 use crate::transport::network::{Hints, Link, PathKind};
-use crate::transport::ssh::SshTarget;
 use crate::transport::throttle::Limiter;
 
 /// How long a device may take to answer when it is dialed.
@@ -661,11 +660,7 @@ impl Driver {
 
 /// A peer without a standing connection, as the engine reaches it.
 fn target_of(name: &Name, settings: &PeerSettings, options: ExchangeOptions) -> Option<PeerTarget> {
-    let address = match &settings.address {
-        Address::Path(path) => engine::Address::Path(path.clone()),
-        Address::Ssh(ssh) => engine::Address::Ssh(ssh_target(ssh), crate::config::env::ssh()),
-        Address::Device(_) => return None,
-    };
+    let address = engine_address(&settings.address)?;
     Some(PeerTarget {
         name: name.to_string(),
         address,
@@ -675,9 +670,16 @@ fn target_of(name: &Name, settings: &PeerSettings, options: ExchangeOptions) -> 
     })
 }
 
-fn ssh_target(address: &SshAddress) -> SshTarget {
-    let SshAddress { user, host, port, path } = address.clone();
-    SshTarget { user, host, port, path }
+/// An address as the engine takes it; none for a device, which is reached over a link.
+pub fn engine_address(address: &Address) -> Option<engine::Address> {
+    match address {
+        Address::Path(path) => Some(engine::Address::Path(path.clone())),
+        Address::Ssh(ssh) => {
+            let SshAddress { user, host, port, path } = ssh.clone();
+            Some(engine::Address::Ssh(SshTarget { user, host, port, path }, env::ssh()))
+        }
+        Address::Device(_) => None,
+    }
 }
 
 /// A number from 0 to 1 that nobody else draws at the same time.

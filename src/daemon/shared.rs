@@ -218,7 +218,7 @@ impl Shared {
     /// Tells one folder's thread.
     pub(super) fn tell_folder(&self, folder: &Name, message: ToFolder) {
         if let Some(inbox) = self.inboxes().folders.get(folder) {
-            drop(inbox.send(message));
+            inbox.send(message).ok();
         }
     }
 

@@ -14,6 +14,7 @@ use crate::engine::report::{DiffReport, PathChange, RevertReport, Revision};
 use crate::engine::revspec::{FileRev, RevSpec};
 use crate::entry::{Entry, Kind};
 use crate::message::Message;
+use crate::id::CommitId;
 use crate::path::SyncPath;
 use crate::store::Signature;
 use crate::store::Wait;
@@ -42,6 +43,18 @@ impl Folder {
     /// The revisions of a file, or of the whole folder, newest first.
     pub fn log(&self, path: Option<&SyncPath>, limit: Option<usize>) -> Result<Vec<Revision>, EngineError> {
         self.ask(|history| history.log(path, limit.unwrap_or(usize::MAX)))
+    }
+
+    /// The newest revision of a path, or of the whole folder; what changed on disk is captured first.
+    pub fn newest(&self, path: Option<&str>, wait: Wait) -> Result<Option<CommitId>, EngineError> {
+        let Some(path) = path else {
+            self.capture_when_free(&[], wait)?;
+            return self.head();
+        };
+        let none = |why: &dyn std::fmt::Display| EngineError::NotFound { what: format!("`{path}`: {why}") };
+        let path = SyncPath::new(path.as_bytes()).map_err(|error| none(&error))?;
+        self.capture_when_free(std::slice::from_ref(&path), wait)?;
+        Ok(self.log(Some(&path), Some(1))?.first().map(|revision| revision.commit))
     }
 
     /// The revision that `FILE@REV` names; the latest, where none is named.

@@ -28,5 +28,7 @@ pub use error::{EngineError, Failure};
 pub use exchange::{Address, ExchangeOptions, PeerTarget, refuse};
 pub use folder::{Context, Device, Folder, InitOptions};
 
+pub use crate::store::Wait;
+pub use crate::transport::ssh::SshTarget;
 pub use crate::worktree::quiet::{Delays, Quiet, Ready};
 pub use crate::worktree::watch::{Dirty, Last, Seen, Wake, Watch, WatchTrouble};

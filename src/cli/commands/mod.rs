@@ -19,9 +19,11 @@ mod restore;
 mod resume;
 mod revert;
 mod serve;
+mod service;
 mod show;
 mod status;
 mod verify;
+mod watch;
 
 use clap::Subcommand;
 
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Config(config::Args),
     Id(id::Args),
     Serve(serve::Args),
+    Watch(watch::Args),
+    Service(service::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -79,6 +83,8 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<ExitCode, Comma
         Command::Config(args) => config::run(session, &args),
         Command::Id(args) => id::run(session, &args),
         Command::Serve(args) => serve::run(session, &args),
+        Command::Watch(args) => watch::run(session, &args),
+        Command::Service(args) => service::run(session, &args),
         Command::Completions(args) => completions::run(session, &args),
         Command::Man(args) => man::run(session, &args),
     }

@@ -1,26 +1,93 @@
 //! `foldersync serve`
 
-use crate::cli::error::CommandError;
+use std::path::PathBuf;
+
+use crate::cli::error::{CommandError, Kind};
 use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
-use crate::engine::{Folder, ExchangeOptions};
+use crate::daemon::log::{Log, LogOptions};
+use crate::daemon::signals::{Signal, Signals};
+use crate::daemon::{Daemon, DaemonError, DaemonOptions, Order, notify};
+use crate::engine::{ExchangeOptions, Folder};
 
-/// Answer one exchange that another foldersync began
+/// Keep all folders in step with their peers, until it is stopped
 ///
-/// Speaks the exchange protocol on standard input and output, about the folder of `--folder` or of the current
-/// directory, until the other side is done. This is what runs at the far end of a connection; people rarely type it.
+/// Watches every registered folder, captures what changes as soon as a file is quiet, and exchanges at once with the
+/// peers that are connected; listens for peers on UDP port 44996 (`device.port`). SIGTERM or Ctrl-C stops it within
+/// seconds, SIGHUP has it read the configuration again. `foldersync service install` runs it whenever you are logged
+/// in.
+///
+/// With `--stdio` it answers one exchange that another foldersync began, about the folder of `--folder` or of the
+/// current directory: that is what runs at the far end of an ssh connection.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Example:\n  foldersync serve --stdio --folder ~/docs")]
+#[command(
+    after_long_help = "Examples:\n  foldersync serve\n  foldersync serve --log-file ~/foldersync.log --log-json\n  foldersync serve --stdio --folder ~/docs"
+)]
 pub(crate) struct Args {
-    /// Speak on standard input and output
-    #[arg(long, required = true)]
+    /// Answer one exchange on standard input and output
+    #[arg(long)]
     stdio: bool,
+    /// Listen on this computer only, on any port
+    #[arg(long, conflicts_with = "stdio")]
+    loopback: bool,
+    /// Append the log to this file instead of standard error
+    #[arg(long, value_name = "FILE", conflicts_with = "stdio")]
+    log_file: Option<PathBuf>,
+    /// Log one JSON document a line
+    #[arg(long, conflicts_with = "stdio")]
+    log_json: bool,
+}
+
+impl From<DaemonError> for CommandError {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Config(error) => error.into(),
+            DaemonError::Engine(error) => error.into(),
+            DaemonError::Running { .. } => Self::from_source(Kind::Busy, &error)
+                .with_hint("`foldersync status` tells what it does; `foldersync exchange` asks it for an exchange"),
+            error => Self::from_source(Kind::Failed, &error),
+        }
+    }
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
-    debug_assert!(args.stdio, "clap requires it");
-    // Standard output belongs to the protocol, and standard error to the side that began: nothing is shown here.
-    let folder = Folder::open(&session.root()?, Session::silent_context())?;
-    let report = folder.serve_stdio(ExchangeOptions::default())?;
-    Ok(ExitCode::left_out_if(!report.left_out.is_empty()))
+    if args.stdio {
+        // Standard output belongs to the protocol, and standard error to the side that began: nothing is shown here.
+        let folder = Folder::open(&session.root()?, Session::silent_context())?;
+        let report = folder.serve_stdio(ExchangeOptions::default())?;
+        return Ok(ExitCode::left_out_if(!report.left_out.is_empty()));
+    }
+    let options = LogOptions {
+        file: args.log_file.as_deref().map(Session::absolute).transpose()?,
+        json: args.log_json,
+        verbose: session.ui().is_verbose(),
+        filter: None,
+    };
+    let log = Log::start(&options.with_environment()).map_err(|error| CommandError::from_source(Kind::Usage, &error))?;
+    let daemon = Daemon::start(
+        &session.home()?,
+        &Session::silent_context(),
+        DaemonOptions { loopback_only: args.loopback },
+    )?;
+    let orders = daemon.orders();
+    let _signals = Signals::listen(move |signal| {
+        let order = match signal {
+            Signal::Stop => Order::Stop,
+            Signal::Reload => {
+                if let Err(error) = log.reopen() {
+                    tracing::error!("{error}");
+                }
+                Order::Reload(None)
+            }
+        };
+        // A daemon that is gone needs no orders.
+        drop(orders.send(order));
+    })
+    .map_err(|error| CommandError::new(Kind::Failed, format!("cannot heed signals: {error}")))?;
+    let addresses: Vec<_> = daemon.addresses().iter().map(ToString::to_string).collect();
+    tracing::info!(addresses = addresses.join(" "), "ready");
+    notify::ready();
+    daemon.work(&notify::watchdog);
+    notify::stopping();
+    Ok(ExitCode::Done)
 }

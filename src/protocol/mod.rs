@@ -113,6 +113,7 @@
 mod error;
 mod frame;
 mod message;
+pub mod pairing;
 mod session;
 mod wire;
 

@@ -69,6 +69,20 @@ fn a_second_folder_joins_a_peer_that_is_there() {
 }
 
 #[test]
+fn what_another_folder_may_is_not_changed_by_adding_one() {
+    let env = with_two_folders();
+    env.folder("photos");
+    env.folder("music");
+    env.run_in("docs", ["peer", "add", "usb", "../usb", "--receive-only"]).ended(0);
+    env.run_in("photos", ["peer", "add", "usb", "../usb"]).ended(0);
+    env.run_in("music", ["peer", "add", "usb", "../usb", "--send-only"]).ended(0);
+    let listed = env.run(["peer", "list", "--json"]).json();
+    let usb = &listed["peers"][0];
+    assert_eq!(usb["direction"], "receive");
+    assert_eq!(usb["directions"], serde_json::json!({ "music": "send" }));
+}
+
+#[test]
 fn an_address_must_be_a_folder_that_is_there_and_another_one() {
     let env = with_two_folders();
     env.write("file", "");

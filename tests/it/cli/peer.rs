@@ -80,6 +80,9 @@ fn what_another_folder_may_is_not_changed_by_adding_one() {
     let usb = &listed["peers"][0];
     assert_eq!(usb["direction"], "receive");
     assert_eq!(usb["directions"], serde_json::json!({ "music": "send" }));
+    let listed = env.run(["--folder", "music", "peer", "list"]).ok();
+    let directions = |folder: &str| listed.lines().find(|line| line.contains(folder)).map(|line| line.contains("send"));
+    assert_eq!(directions(" music "), Some(true), "{listed}");
 }
 
 #[test]

@@ -66,7 +66,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         match direction {
             // What is granted for other folders stays.
             Some(direction) if peer.folders.len() > 1 => drop(peer.directions.insert(folder.clone(), direction)),
-            Some(direction) => peer.direction = direction,
+            Some(direction) => {
+                peer.directions.clear();
+                peer.direction = direction;
+            }
             None => {}
         }
         editor.set_peer(&args.name, &peer);

@@ -124,14 +124,45 @@ fn exit_status() -> Roff {
     roff
 }
 
+/// What the configuration holds: its tables, and their keys.
+const SETTINGS: [(&str, &str); 4] = [
+    (
+        "[device]",
+        "name (by default the host's); port (UDP, 44996); relay (https://HOST[:PORT], or public for those of iroh's \
+         makers; by default none) and relay_certificate (its SHA-256, or the path of its file); local_discovery (true); \
+         quiet (how long a file must be quiet before it is captured, 50ms).",
+    ),
+    (
+        "[exchange]",
+        "For all peers. every (as 10m or 1h30m), from and to (as 22:00 and 06:00, by the clock on the wall, over midnight \
+         too), days (as [\"mon\", \"tue\"]; the day of a night is the one on which it begins): when exchanges are. \
+         upload and download (as 500kB/s, 1MiB/s or unlimited): how fast bytes go with all peers together. limits (as \
+         [{ from = \"08:00\", to = \"18:00\", upload = \"200kB/s\" }], with days too): the first that is open and says \
+         something wins over upload and download.",
+    ),
+    ("[folder.NAME]", "path (absolute); paused (true, or until when, as \"2026-11-22T08:00:00Z\")."),
+    (
+        "[peer.NAME]",
+        "address (a path, ssh://[USER@]HOST[:PORT]/PATH, [USER@]HOST:PATH, or foldersync://KEY[@HOST[:PORT]]); addresses \
+         (where else the device may be, as [\"nas.example:44996\", \"192.168.1.5\"]); key (its device key); folders \
+         (names); direction (both, send or receive) and directions (as { docs = \"send\" }, for single folders); join; \
+         paused; every, from, to and days, which win over those of [exchange] (every = \"0s\": at once; from = \
+         \"00:00\", to = \"24:00\": at all times); upload, download and limits, which hold for this peer alone, and \
+         those of [exchange] as well.",
+    ),
+];
+
 fn files() -> Roff {
     let mut roff = section("FILES");
     entry(
         &mut roff,
         "~/.config/foldersync/config.toml",
-        "The configuration. It may be edited by hand; commands that change it keep comments. It holds [device] with name; \
-         [folder.NAME] with path; [peer.NAME] with address, folders, direction (both, send or receive) and join.",
+        "The configuration. It may be edited by hand; commands that change it keep comments. A key that is not known, or \
+         a wrong value, is an error with its line.",
     );
+    for (table, keys) in SETTINGS {
+        entry(&mut roff, table, keys);
+    }
     entry(
         &mut roff,
         "~/.config/foldersync/device.key",
@@ -173,8 +204,10 @@ const DOCUMENTS: [(&str, &str); 17] = [
     ("conflicts", "conflicts (each path, copy, device, time)"),
     (
         "peer list",
-        "peers (each name, address, folders, direction, join, and known: for each folder either status or error)",
+        "peers (each name, address, addresses, key, folders, direction, directions, join, every, from, to, days, upload, \
+         download, limits, paused, and known: for each folder either status or error)",
     ),
+    ("pause, resume", "folder, peer, paused (true, false, or until when, as a text)"),
     ("exchange", "exchanges (each an EXCHANGE), failures and busy (each folder, peer, kind, message, hint)"),
     (
         "bundle create, verify, apply",
@@ -186,7 +219,7 @@ const DOCUMENTS: [(&str, &str); 17] = [
         "a document a line, for as long as it runs: verb and path for each revision; trouble (a text, or null when it is over) and hint",
     ),
     ("service install, uninstall, status", "file, installed, enabled, state, said"),
-    ("config", "file, device, folders, peers"),
+    ("config", "file, device, exchange, folders, peers"),
     ("id", "device, device_name, folder_id"),
 ];
 

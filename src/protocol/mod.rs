@@ -114,6 +114,7 @@ mod error;
 mod frame;
 pub mod link;
 mod message;
+pub mod pairing;
 mod session;
 mod wire;
 

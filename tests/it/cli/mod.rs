@@ -2,6 +2,7 @@
 
 mod config;
 mod documents;
+mod pause;
 mod peer;
 mod usage;
 mod workflow;

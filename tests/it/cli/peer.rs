@@ -69,6 +69,23 @@ fn a_second_folder_joins_a_peer_that_is_there() {
 }
 
 #[test]
+fn what_another_folder_may_is_not_changed_by_adding_one() {
+    let env = with_two_folders();
+    env.folder("photos");
+    env.folder("music");
+    env.run_in("docs", ["peer", "add", "usb", "../usb", "--receive-only"]).ended(0);
+    env.run_in("photos", ["peer", "add", "usb", "../usb"]).ended(0);
+    env.run_in("music", ["peer", "add", "usb", "../usb", "--send-only"]).ended(0);
+    let listed = env.run(["peer", "list", "--json"]).json();
+    let usb = &listed["peers"][0];
+    assert_eq!(usb["direction"], "receive");
+    assert_eq!(usb["directions"], serde_json::json!({ "music": "send" }));
+    let listed = env.run(["--folder", "music", "peer", "list"]).ok();
+    let directions = |folder: &str| listed.lines().find(|line| line.contains(folder)).map(|line| line.contains("send"));
+    assert_eq!(directions(" music "), Some(true), "{listed}");
+}
+
+#[test]
 fn an_address_must_be_a_folder_that_is_there_and_another_one() {
     let env = with_two_folders();
     env.write("file", "");
@@ -80,7 +97,70 @@ fn an_address_must_be_a_folder_that_is_there_and_another_one() {
     refused("../none", "[ROOT]/none does not exist");
     refused("../file", "[ROOT]/file is not a folder");
     refused("../docs", "[ROOT]/docs is this folder itself");
-    refused("ssh://me@nas/docs", "`ssh://` addresses are not supported by this version");
+    refused("s3://bucket", "`s3://` addresses are not supported by this version; an address is ");
+    refused("-oProxyCommand=x:docs", "unexpected argument '-o' found");
+    refused("me@-oProxyCommand=x:docs", "`me@-oProxyCommand=x:docs` is not an address for ssh: its host ");
+    refused("foldersync://abc", "`abc` is no device key");
+}
+
+const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+#[test]
+fn a_peer_is_where_ssh_leads_or_a_device_that_is_known_by_its_key() {
+    let env = with_two_folders();
+    env.run_in("docs", ["peer", "add", "nas", "me@nas:docs"]).ended(0);
+    env.run_in("docs", ["peer", "add", "box", "ssh://box:2222/srv/docs"]).ended(0);
+    let address = format!("foldersync://{KEY}@[fd00::5]:44996");
+    let output = env.run_in("docs", ["peer", "add", "desk", &address]).ended(0);
+    let id = env.run(["id", "--json"]).json();
+    let own = id["device"].as_str().expect("a key");
+    assert_eq!(
+        output.stderr.replace(own, "[OWN]"),
+        "desk is a peer of `docs`\n\nhint: the other side must know the key of this device, too (`foldersync id`); there: \
+         `foldersync peer add NAME foldersync://[OWN]`\n"
+    );
+    assert_data_eq!(
+        env.config(),
+        str![[r#"
+[folder.docs]
+path = "[ROOT]/docs"
+
+[peer.nas]
+address = "ssh://me@nas/~/docs"
+folders = ["docs"]
+
+[peer.box]
+address = "ssh://box:2222/srv/docs"
+folders = ["docs"]
+
+[peer.desk]
+address = "foldersync://d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a@[fd00::5]:44996"
+folders = ["docs"]
+
+"#]]
+    );
+    let config = env.config();
+    env.run_in("docs", ["peer", "add", "nas", "ssh://me@nas/~/docs"]).ended(0);
+    assert_eq!(env.config(), config);
+    let itself = env.run_in("docs", ["peer", "add", "me", &format!("foldersync://{own}")]).ended(2);
+    assert!(itself.stderr.starts_with("error: that is the key of this device itself\n"), "{itself}");
+    let twice = env.run_in("docs", ["peer", "add", "desk2", &format!("foldersync://{KEY}")]).ended(2);
+    assert!(twice.stderr.contains("peer `desk` has this device key"), "{twice}");
+    assert_eq!(env.config(), config);
+}
+
+#[test]
+fn a_path_with_a_colon_is_one_if_it_is_there_or_has_a_slash_before() {
+    let env = with_two_folders();
+    env.folder("docs/a:b");
+    env.folder("c:d");
+    env.run_in("docs", ["peer", "add", "there", "a:b"]).ended(0);
+    env.run_in("docs", ["peer", "add", "slash", "../c:d"]).ended(0);
+    env.run_in("docs", ["peer", "add", "host", "c:d"]).ended(0);
+    let config = env.config();
+    for address in ["[ROOT]/docs/a:b", "[ROOT]/c:d", "ssh://c/~/d"] {
+        assert!(config.contains(&format!("address = \"{address}\"\n")), "{config}");
+    }
 }
 
 #[test]
@@ -118,6 +198,76 @@ fn settings_are_changed_one_by_one() {
         assert!(output.stderr.starts_with(&format!("error: {why}\n")), "{output}");
     }
     assert_eq!(env.config(), config);
+}
+
+#[test]
+fn every_setting_is_set_and_taken_away_again() {
+    let env = with_two_folders();
+    env.run_in("docs", ["peer", "add", "usb", "../usb"]).ended(0);
+    let before = env.config();
+    let key = format!("key={KEY}");
+    let settings = [
+        "directions.docs=send",
+        &key,
+        "addresses=nas.example:1,192.168.1.5",
+        "every=90m",
+        "from=22:00",
+        "to=6:00",
+        "days=mon,Tuesday",
+        "upload=2000kB/s",
+        "download=unlimited",
+        "limits=[{ from = \"08:00\", to = \"18:00\", upload = \"200kB/s\" }]",
+        "paused=2030-01-02T03:04:05Z",
+    ];
+    env.run(["peer", "set", "usb"].into_iter().chain(settings)).ended(0);
+    assert_data_eq!(
+        env.config(),
+        str![[r#"
+[folder.docs]
+path = "[ROOT]/docs"
+
+[peer.usb]
+address = "[ROOT]/usb"
+folders = ["docs"]
+addresses = ["nas.example:1", "192.168.1.5"]
+key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+directions = { docs = "send" }
+every = "1h30m"
+from = "22:00"
+to = "06:00"
+days = ["mon", "tue"]
+upload = "2MB/s"
+download = "unlimited"
+limits = [{ from = "08:00", to = "18:00", upload = "200kB/s" }]
+paused = "2030-01-02T03:04:05Z"
+
+"#]]
+    );
+    let config = env.config();
+    for (setting, why) in [
+        ("from=", "`to`: it needs `from`"),
+        ("key=", "`addresses`: they need the device's `key`, or an address with it"),
+        ("key=abc", "`key`: `abc` is no device key"),
+        ("addresses=a:b", "`addresses`: `a:b` is no host"),
+        ("directions.photos=send", "`directions.photos`: `photos` is none of its folders"),
+        ("directions.docs=up", "`directions.docs`: a direction is `both`, `send` or `receive`, not `up`"),
+        ("every=10", "`every`: `10` is no length of time"),
+        ("to=25:00", "`to`: `25:00` is no time of day"),
+        ("days=noday", "`days`: `noday` is no day"),
+        ("upload=fast", "`upload`: `fast` is no rate"),
+        ("limits=[{ upload = 3 }]", "`limits`: invalid type: integer `3`, expected a string"),
+        ("paused=2001-01-01", "`paused`: `2001-01-01` is over already"),
+        ("paused=soon", "`paused`: `soon` is no point in time"),
+        ("address=", "`address`: a peer cannot be without it"),
+    ] {
+        let output = env.run(["peer", "set", "usb", setting]).ended(2);
+        assert!(output.stderr.starts_with(&format!("error: {why}")), "{output}");
+    }
+    assert_eq!(env.config(), config);
+    let keys = ["directions.docs", "key", "addresses", "every", "from", "to", "days", "upload", "download", "limits"];
+    let cleared = keys.iter().chain(&["paused", "direction", "join"]).map(|key| format!("{key}="));
+    env.run(["peer", "set", "usb"].into_iter().map(str::to_owned).chain(cleared)).ended(0);
+    assert_eq!(env.config(), before);
 }
 
 #[test]

@@ -48,9 +48,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     let address = super::address(&args.address)?;
     let hint = check(session, &address, &root)?;
     let direction = match (args.send_only, args.receive_only) {
-        (true, _) => Direction::Send,
-        (_, true) => Direction::Receive,
-        _ => Direction::Both,
+        (true, _) => Some(Direction::Send),
+        (_, true) => Some(Direction::Receive),
+        _ => None,
     };
     let folder = session.home()?.edit(|config, editor| {
         let old = config.peers.get(&args.name);
@@ -58,12 +58,20 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
             return Err(super::taken(config, &args.name).into());
         }
         let folder = registry::register(config, editor, &root)?;
-        let mut folders = old.map(|old| old.folders.clone()).unwrap_or_default();
-        if !folders.contains(&folder) {
-            folders.push(folder.clone());
+        let mut peer = old.cloned().unwrap_or_else(|| PeerSettings::new(address.clone()));
+        if !peer.folders.contains(&folder) {
+            peer.folders.push(folder.clone());
         }
-        let old = old.cloned().unwrap_or_else(|| PeerSettings::new(address.clone()));
-        let peer = PeerSettings { folders, direction, join: args.join, ..old };
+        peer.join |= args.join;
+        match direction {
+            // What is granted for other folders stays.
+            Some(direction) if peer.folders.len() > 1 => drop(peer.directions.insert(folder.clone(), direction)),
+            Some(direction) => {
+                peer.directions.clear();
+                peer.direction = direction;
+            }
+            None => {}
+        }
         editor.set_peer(&args.name, &peer);
         Ok::<_, CommandError>(folder)
     })?;

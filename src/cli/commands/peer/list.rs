@@ -103,24 +103,25 @@ fn print(session: &Session, peers: &[PeerEntry<'_>]) -> std::io::Result<()> {
     let none = || "-".to_owned();
     let mut errors = Vec::new();
     for PeerEntry { settings, known } in peers {
-        let row = |folder: String, seen: String, last: String, lacks: String| {
+        let row = |folder: Option<&Name>, seen: String, last: String, lacks: String| {
             let (name, address) = (settings.name.to_string(), settings.address.to_string());
-            [name, folder, address, settings.direction.to_string(), seen, last, lacks]
+            let direction = folder.map_or(settings.direction, |folder| settings.direction_of(folder)).to_string();
+            [name, folder.map_or_else(none, ToString::to_string), address, direction, seen, last, lacks]
         };
         if known.is_empty() {
-            table.push(row(none(), none(), none(), none()));
+            table.push(row(None, none(), none(), none()));
         }
         for Known { folder, state } in known {
             table.push(match state {
                 State::Status(status) => row(
-                    folder.to_string(),
+                    Some(folder),
                     status.last_seen.map_or_else(|| "never".to_owned(), |time| out.time(time)),
                     status.last_known.map_or_else(none, |commit| commit.short()),
                     lacks(status),
                 ),
                 State::Error(error) => {
                     errors.push(format!("{folder}: {error}"));
-                    row(folder.to_string(), none(), none(), none())
+                    row(Some(folder), none(), none(), none())
                 }
             });
         }

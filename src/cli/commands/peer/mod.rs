@@ -68,6 +68,11 @@ pub(crate) struct PeerDocument<'a> {
 }
 
 impl<'a> PeerDocument<'a> {
+    /// Which way revisions of a folder go.
+    fn direction_of(&self, folder: &Name) -> Direction {
+        self.directions.get(folder).copied().unwrap_or(self.direction)
+    }
+
     /// The settings of this peer.
     pub(crate) fn new(name: &'a Name, peer: &'a PeerSettings) -> Self {
         Self {

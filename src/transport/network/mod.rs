@@ -34,8 +34,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use iroh::Endpoint;
 use iroh::endpoint::{Connection as Quic, VarInt, WeakConnectionHandle};
+use iroh::{Endpoint, Watcher};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -45,7 +45,10 @@ use self::endpoint::{LINK, PAIRING};
 pub use self::link::{Link, LinkPath, PathKind};
 use self::pins::Pins;
 pub use self::place::DEFAULT_PORT;
+#[cfg(not(feature = "relay"))]
 use self::reactor::Reactor;
+#[cfg(feature = "relay")]
+pub(in crate::transport) use self::reactor::Reactor;
 use self::reason::{DONE, REFUSED};
 use super::{Connection, TransportError};
 use crate::id::DeviceId;
@@ -207,9 +210,16 @@ impl Network {
         if known.is_empty() || self.0.options.loopback_only { self.0.endpoint.bound_sockets() } else { known }
     }
 
-    /// The relay that this device is reached through, once it is connected to it.
+    /// The relay that this device is reached through, while it is connected to it.
     pub fn relay(&self) -> Option<String> {
-        self.0.endpoint.addr().relay_urls().next().map(ToString::to_string)
+        let relays = self.0.endpoint.home_relay_status().get();
+        relays.iter().find(|relay| relay.is_connected()).map(|relay| relay.url().to_string())
+    }
+
+    /// Waits until this device can be reached through a relay. None: it cannot, within the time.
+    pub fn wait_for_relay(&self, limit: Duration) -> Option<String> {
+        let online = self.0.reactor.block_on(async { timeout(limit, self.0.endpoint.online()).await });
+        online.ok().and_then(|()| self.relay())
     }
 
     /// Connects to a device, and waits until it has let this one in.

@@ -19,7 +19,7 @@ const LOOKUPS: usize = 8;
 
 /// A handle of the runtime.
 #[derive(Clone)]
-pub(super) struct Reactor(Arc<Inner>);
+pub(in crate::transport) struct Reactor(Arc<Inner>);
 
 struct Inner {
     /// None only while it is dropped.
@@ -29,7 +29,7 @@ struct Inner {
 }
 
 impl Reactor {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(in crate::transport) fn start() -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .max_blocking_threads(LOOKUPS)
@@ -44,7 +44,7 @@ impl Reactor {
     }
 
     /// Waits for `future` on this thread. Not to be called from a task of the runtime.
-    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub(in crate::transport) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime().block_on(future)
     }
 

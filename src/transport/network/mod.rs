@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use iroh::endpoint::{Connection as Quic, VarInt, WeakConnectionHandle};
 use iroh::{Endpoint, Watcher};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use self::acceptor::Admitted;
@@ -164,7 +164,6 @@ struct Inner {
     pins: Pins,
     queue: Mutex<mpsc::Receiver<Admitted>>,
     links: Links,
-    shut: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Network {
@@ -194,7 +193,6 @@ impl Network {
             pins,
             queue: Mutex::new(queue),
             links: Links::default(),
-            shut: watch::Sender::new(false),
         })))
     }
 
@@ -237,19 +235,19 @@ impl Network {
     ) -> Result<PairingStream, TransportError> {
         let quic = self.connect(device, hints, PAIRING, limit)?;
         let streams = self.0.reactor.block_on(async { quic.open_bi().await });
-        let streams = streams.map_err(|lost| TransportError::Closed { device, reason: reason::text(&lost) })?;
+        let streams = streams
+            .map_err(|lost| TransportError::Closed { device, reason: reason::text(&lost, self.0.reactor.is_shut()) })?;
         self.pairing(&quic, streams, true)
     }
 
     /// Waits for the next one who was let in. None once the network is closed.
     pub fn accept(&self) -> Option<Accepted> {
         loop {
-            let mut shut = self.0.shut.subscribe();
             let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
             let admitted = self.0.reactor.block_on(async {
                 tokio::select! {
                     biased;
-                    _ = shut.wait_for(|shut| *shut) => None,
+                    () = self.0.reactor.until_shut() => None,
                     admitted = queue.recv() => admitted,
                 }
             })?;
@@ -291,11 +289,10 @@ impl Network {
             relay = Some(url);
         }
         let dial = Dial { endpoint: &self.0.endpoint, device, hints: &hints.addresses, relay, alpn };
-        let mut shut = self.0.shut.subscribe();
         self.0.reactor.block_on(async {
             tokio::select! {
                 biased;
-                _ = shut.wait_for(|shut| *shut) => Err(TransportError::Shut),
+                () = self.0.reactor.until_shut() => Err(TransportError::Shut),
                 result = dial.run(limit) => result,
             }
         })
@@ -346,7 +343,7 @@ impl Inner {
     }
 
     fn close(&self) {
-        if self.shut.send_replace(true) {
+        if !self.reactor.shut() {
             return;
         }
         self.reactor.block_on(async {

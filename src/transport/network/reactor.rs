@@ -24,6 +24,8 @@ pub(in crate::transport) struct Reactor(Arc<Inner>);
 struct Inner {
     /// None only while it is dropped.
     runtime: Option<Runtime>,
+    /// Whether the network over it was closed.
+    shut: watch::Sender<bool>,
     /// How many tasks still see to it that what was written arrives.
     lingering: watch::Sender<usize>,
 }
@@ -36,7 +38,26 @@ impl Reactor {
             .thread_name("network")
             .enable_all()
             .build()?;
-        Ok(Self(Arc::new(Inner { runtime: Some(runtime), lingering: watch::Sender::new(0) })))
+        Ok(Self(Arc::new(Inner {
+            runtime: Some(runtime),
+            shut: watch::Sender::new(false),
+            lingering: watch::Sender::new(0),
+        })))
+    }
+
+    /// Remembers that the network is being closed; false if it was already.
+    pub(super) fn shut(&self) -> bool {
+        !self.0.shut.send_replace(true)
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        *self.0.shut.borrow()
+    }
+
+    /// Waits until it is.
+    pub(super) async fn until_shut(&self) {
+        // The sender is here, so it cannot be gone.
+        drop(self.0.shut.subscribe().wait_for(|shut| *shut).await);
     }
 
     fn runtime(&self) -> &Runtime {

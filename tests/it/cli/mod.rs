@@ -3,5 +3,7 @@
 mod config;
 mod documents;
 mod peer;
+mod service;
 mod usage;
+mod watch;
 mod workflow;

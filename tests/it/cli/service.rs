@@ -17,6 +17,7 @@ fn the_unit_is_one_that_systemd_takes() {
 
     let unit = env.path("foldersync.service");
     fs::write(&unit, printed.replace("[ROOT]", env.path("").to_str().expect("UTF-8"))).expect("a file");
+    fs::create_dir(env.path("run")).expect("a directory");
     let mut verify = env.command("systemd-analyze", &env.path(""));
     verify.args(["verify", "--user"]).arg(&unit);
     let verify = verify.env("XDG_RUNTIME_DIR", env.path("run")).output();

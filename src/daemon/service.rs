@@ -113,7 +113,6 @@ impl Service {
             "{FIRST_LINE}
 [Unit]
 Description=foldersync keeps folders in step between computers
-Documentation=man:foldersync(1)
 
 [Service]
 Type=notify

@@ -20,6 +20,8 @@ mod error;
 mod fault;
 pub mod network;
 mod pipe;
+#[cfg(feature = "relay")]
+pub mod relay;
 pub mod ssh;
 mod stdio;
 pub mod throttle;

@@ -100,8 +100,8 @@ impl FromStr for SshTarget {
             let path = percent_decode(path).ok_or_else(|| wrong("a `%` in it stands for nothing"))?;
             (user, host, port, if path.starts_with('~') { path } else { format!("/{path}") })
         } else {
-            let before = text.split('/').next().unwrap_or(text);
-            let (user, _) = split_user(before);
+            let head = &text[..text.find([':', '[', '/']).unwrap_or(text.len())];
+            let (user, _) = split_user(head);
             let place = &text[user.map_or(0, |user| user.len() + 1)..];
             let (host, after) = split_host(place).ok_or_else(|| wrong("a bracket is not closed"))?;
             let path = after.strip_prefix(':').ok_or_else(|| wrong("it names no host"))?;
@@ -131,9 +131,9 @@ impl fmt::Display for SshTarget {
             write!(f, "{user}@")?;
         }
         if self.host.contains(':') {
-            write!(f, "[{}]", self.host)?
+            write!(f, "[{}]", self.host)?;
         } else {
-            f.write_str(&self.host)?
+            f.write_str(&self.host)?;
         }
         if let Some(port) = self.port {
             write!(f, ":{port}")?;

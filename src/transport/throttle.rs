@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(bucket.charge(start, 1000), None);
         let later = start + Duration::from_hours(1);
         assert_eq!(bucket.charge(later, 1000), None);
-        assert_eq!(bucket.charge(later, 1), Some(later + Duration::from_secs(1) - BURST));
+        assert_eq!(bucket.charge(later, 1), Some(later + Duration::from_millis(900)));
     }
 
     #[test]
@@ -245,8 +245,8 @@ mod tests {
         let now = Instant::now();
         let mut bucket = at_rate(1000);
         let dues: Vec<_> = (0..4).map(|_| bucket.charge(now, 500)).collect();
-        let at = |millis| Some(now + Duration::from_millis(millis) - BURST);
-        assert_eq!(dues, [None, at(500), at(1000), at(1500)]);
+        let at = |millis| Some(now + Duration::from_millis(millis));
+        assert_eq!(dues, [None, at(400), at(900), at(1400)]);
     }
 
     #[test]

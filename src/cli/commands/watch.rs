@@ -13,7 +13,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::ExitCode;
 use crate::cli::reports;
 use crate::cli::session::Session;
-use crate::daemon::notify;
+use crate::daemon::notify as systemd;
 use crate::daemon::signals::Signals;
 use crate::engine::report::CaptureReport;
 use crate::engine::{EngineError, Failure, Folder, Quiet, Ready, Wake, Watch, WatchTrouble};
@@ -96,7 +96,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
             }
         }
     }
-    notify::stopping();
+    systemd::stopping();
     Ok(ExitCode::Done)
 }
 
@@ -161,7 +161,7 @@ impl Run<'_> {
                         folder.watch_again(watch)?;
                         if !self.ready {
                             self.ready = true;
-                            notify::ready();
+                            systemd::ready();
                         }
                     }
                 }

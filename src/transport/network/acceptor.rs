@@ -29,7 +29,7 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How many pairings may be under way.
 const PAIRINGS: usize = 4;
 /// How long a pairing may take.
-const PAIRING_TIME: Duration = Duration::from_secs(60);
+const PAIRING_TIME: Duration = Duration::from_mins(1);
 
 /// What the side that lets in says first, on a stream of its own: the other is in.
 pub(super) const WELCOME: u8 = 1;

@@ -55,7 +55,7 @@ impl Dial<'_> {
         let Attempts { tried, lost } = attempts.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (result, lost) {
             (Ok(Ok(quic)), _) => Ok(quic),
-            (Ok(Err(Some(TransportError::NoAddress { .. }))) | Ok(Err(None)) | Err(_), Some((host, source)))
+            (Ok(Err(Some(TransportError::NoAddress { .. }) | None)) | Err(_), Some((host, source)))
                 if tried.is_empty() =>
             {
                 Err(TransportError::Unresolved { host, source })

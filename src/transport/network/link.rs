@@ -107,7 +107,7 @@ impl Link {
         let opened = self.0.reactor.block_on(async { timeout(OPEN_TIME, self.0.quic.open_bi()).await });
         match opened {
             Ok(Ok(streams)) => Ok(self.stream(streams)),
-            Ok(Err(lost)) => Err(self.closed(reason::text(&lost))),
+            Ok(Err(lost)) => Err(self.closed(reason::text(&lost, self.0.reactor.is_shut()))),
             Err(_) => Err(TransportError::Busy { device: self.0.device }),
         }
     }
@@ -150,7 +150,8 @@ impl Link {
 
     /// Waits until the link is over, and tells why.
     pub fn wait_closed(&self) -> String {
-        reason::text(&self.0.reactor.block_on(self.0.quic.closed()))
+        let lost = self.0.reactor.block_on(self.0.quic.closed());
+        reason::text(&lost, self.0.reactor.is_shut())
     }
 }
 

@@ -34,9 +34,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use iroh::Endpoint;
 use iroh::endpoint::{Connection as Quic, VarInt, WeakConnectionHandle};
-use tokio::sync::{mpsc, watch};
+use iroh::{Endpoint, Watcher};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use self::acceptor::Admitted;
@@ -45,7 +45,10 @@ use self::endpoint::{LINK, PAIRING};
 pub use self::link::{Link, LinkPath, PathKind};
 use self::pins::Pins;
 pub use self::place::DEFAULT_PORT;
+#[cfg(not(feature = "relay"))]
 use self::reactor::Reactor;
+#[cfg(feature = "relay")]
+pub(in crate::transport) use self::reactor::Reactor;
 use self::reason::{DONE, REFUSED};
 use super::{Connection, TransportError};
 use crate::id::DeviceId;
@@ -161,7 +164,6 @@ struct Inner {
     pins: Pins,
     queue: Mutex<mpsc::Receiver<Admitted>>,
     links: Links,
-    shut: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Network {
@@ -191,7 +193,6 @@ impl Network {
             pins,
             queue: Mutex::new(queue),
             links: Links::default(),
-            shut: watch::Sender::new(false),
         })))
     }
 
@@ -207,9 +208,16 @@ impl Network {
         if known.is_empty() || self.0.options.loopback_only { self.0.endpoint.bound_sockets() } else { known }
     }
 
-    /// The relay that this device is reached through, once it is connected to it.
+    /// The relay that this device is reached through, while it is connected to it.
     pub fn relay(&self) -> Option<String> {
-        self.0.endpoint.addr().relay_urls().next().map(ToString::to_string)
+        let relays = self.0.endpoint.home_relay_status().get();
+        relays.iter().find(|relay| relay.is_connected()).map(|relay| relay.url().to_string())
+    }
+
+    /// Waits until this device can be reached through a relay. None: it cannot, within the time.
+    pub fn wait_for_relay(&self, limit: Duration) -> Option<String> {
+        let online = self.0.reactor.block_on(async { timeout(limit, self.0.endpoint.online()).await });
+        online.ok().and_then(|()| self.relay())
     }
 
     /// Connects to a device, and waits until it has let this one in.
@@ -227,19 +235,19 @@ impl Network {
     ) -> Result<PairingStream, TransportError> {
         let quic = self.connect(device, hints, PAIRING, limit)?;
         let streams = self.0.reactor.block_on(async { quic.open_bi().await });
-        let streams = streams.map_err(|lost| TransportError::Closed { device, reason: reason::text(&lost) })?;
+        let streams = streams
+            .map_err(|lost| TransportError::Closed { device, reason: reason::text(&lost, self.0.reactor.is_shut()) })?;
         self.pairing(&quic, streams, true)
     }
 
     /// Waits for the next one who was let in. None once the network is closed.
     pub fn accept(&self) -> Option<Accepted> {
         loop {
-            let mut shut = self.0.shut.subscribe();
             let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
             let admitted = self.0.reactor.block_on(async {
                 tokio::select! {
                     biased;
-                    _ = shut.wait_for(|shut| *shut) => None,
+                    () = self.0.reactor.until_shut() => None,
                     admitted = queue.recv() => admitted,
                 }
             })?;
@@ -281,11 +289,10 @@ impl Network {
             relay = Some(url);
         }
         let dial = Dial { endpoint: &self.0.endpoint, device, hints: &hints.addresses, relay, alpn };
-        let mut shut = self.0.shut.subscribe();
         self.0.reactor.block_on(async {
             tokio::select! {
                 biased;
-                _ = shut.wait_for(|shut| *shut) => Err(TransportError::Shut),
+                () = self.0.reactor.until_shut() => Err(TransportError::Shut),
                 result = dial.run(limit) => result,
             }
         })
@@ -336,7 +343,7 @@ impl Inner {
     }
 
     fn close(&self) {
-        if self.shut.send_replace(true) {
+        if !self.reactor.shut() {
             return;
         }
         self.reactor.block_on(async {

@@ -19,24 +19,45 @@ const LOOKUPS: usize = 8;
 
 /// A handle of the runtime.
 #[derive(Clone)]
-pub(super) struct Reactor(Arc<Inner>);
+pub(in crate::transport) struct Reactor(Arc<Inner>);
 
 struct Inner {
     /// None only while it is dropped.
     runtime: Option<Runtime>,
+    /// Whether the network over it was closed.
+    shut: watch::Sender<bool>,
     /// How many tasks still see to it that what was written arrives.
     lingering: watch::Sender<usize>,
 }
 
 impl Reactor {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(in crate::transport) fn start() -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .max_blocking_threads(LOOKUPS)
             .thread_name("network")
             .enable_all()
             .build()?;
-        Ok(Self(Arc::new(Inner { runtime: Some(runtime), lingering: watch::Sender::new(0) })))
+        Ok(Self(Arc::new(Inner {
+            runtime: Some(runtime),
+            shut: watch::Sender::new(false),
+            lingering: watch::Sender::new(0),
+        })))
+    }
+
+    /// Remembers that the network is being closed; false if it was already.
+    pub(super) fn shut(&self) -> bool {
+        !self.0.shut.send_replace(true)
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        *self.0.shut.borrow()
+    }
+
+    /// Waits until it is.
+    pub(super) async fn until_shut(&self) {
+        // The sender is here, so it cannot be gone.
+        drop(self.0.shut.subscribe().wait_for(|shut| *shut).await);
     }
 
     fn runtime(&self) -> &Runtime {
@@ -44,7 +65,7 @@ impl Reactor {
     }
 
     /// Waits for `future` on this thread. Not to be called from a task of the runtime.
-    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub(in crate::transport) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime().block_on(future)
     }
 

@@ -43,9 +43,10 @@ fn code_of(error: &ConnectionError) -> Option<u64> {
     }
 }
 
-/// Why a connection ended, for people.
-pub(super) fn text(error: &ConnectionError) -> String {
+/// Why a connection ended, for people. `shut`: this side has closed its network, and with it what was left open.
+pub(super) fn text(error: &ConnectionError, shut: bool) -> String {
     match error {
+        ConnectionError::TransportError(_) if shut => text(&ConnectionError::LocallyClosed, shut),
         ConnectionError::TimedOut => "the other side has fallen silent".to_owned(),
         ConnectionError::LocallyClosed => "this side closed it".to_owned(),
         ConnectionError::Reset => "the other side has started anew".to_owned(),
@@ -61,14 +62,15 @@ pub(super) fn text(error: &ConnectionError) -> String {
 }
 
 /// The end of a connection, as the error of a read or a write.
-pub(super) fn lost(error: &ConnectionError) -> io::Error {
+pub(super) fn lost(error: &ConnectionError, shut: bool) -> io::Error {
     let kind = match error {
+        ConnectionError::TransportError(_) if shut => io::ErrorKind::ConnectionAborted,
         ConnectionError::TimedOut => io::ErrorKind::TimedOut,
         ConnectionError::LocallyClosed => io::ErrorKind::ConnectionAborted,
         error if code_of(error) == Some(REFUSED.into()) => io::ErrorKind::PermissionDenied,
         _ => io::ErrorKind::ConnectionReset,
     };
-    io::Error::new(kind, text(error))
+    io::Error::new(kind, text(error, shut))
 }
 
 /// Why dialing failed. None: nobody answered.
@@ -107,7 +109,7 @@ pub(super) fn dialed(device: DeviceId, error: &ConnectionError) -> Option<Transp
         let reason = if code == Some(TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL)) {
             "it does not speak this version of foldersync".to_owned()
         } else {
-            text(error)
+            text(error, false)
         };
         TransportError::Handshake { device, reason }
     })

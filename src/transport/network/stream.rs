@@ -83,7 +83,9 @@ impl Read for Reading {
         }
         let mut receive = lock(&self.0.receive);
         let receive = receive.as_mut().ok_or_else(aborted)?;
-        let read = self.0.wait(async { receive.read(buffer).await.map_err(read_error) })?;
+        let read = self
+            .0
+            .wait(async { receive.read(buffer).await.map_err(|error| read_error(error, self.0.reactor.is_shut())) })?;
         Ok(read.unwrap_or(0))
     }
 }
@@ -104,7 +106,7 @@ impl Write for Writing {
         }
         let mut send = lock(&self.0.send);
         let send = send.as_mut().ok_or_else(aborted)?;
-        self.0.wait(async { send.write(bytes).await.map_err(write_error) })
+        self.0.wait(async { send.write(bytes).await.map_err(|error| write_error(error, self.0.reactor.is_shut())) })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -148,18 +150,18 @@ impl Control for StreamControl {
     }
 }
 
-fn read_error(error: ReadError) -> io::Error {
+fn read_error(error: ReadError, shut: bool) -> io::Error {
     match error {
         ReadError::Reset(_) => io::Error::new(io::ErrorKind::ConnectionReset, "the other side broke the stream off"),
-        ReadError::ConnectionLost(lost) => reason::lost(&lost),
+        ReadError::ConnectionLost(lost) => reason::lost(&lost, shut),
         ReadError::ClosedStream | ReadError::ZeroRttRejected => over(),
     }
 }
 
-fn write_error(error: WriteError) -> io::Error {
+fn write_error(error: WriteError, shut: bool) -> io::Error {
     match error {
         WriteError::Stopped(_) => io::Error::new(io::ErrorKind::BrokenPipe, "the other side has closed the connection"),
-        WriteError::ConnectionLost(lost) => reason::lost(&lost),
+        WriteError::ConnectionLost(lost) => reason::lost(&lost, shut),
         WriteError::ClosedStream | WriteError::ZeroRttRejected => over(),
     }
 }

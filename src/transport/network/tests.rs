@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(in crate::transport) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A gate that is told whom to admit.
 #[derive(Default)]
@@ -19,8 +19,12 @@ pub(in crate::transport) struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    fn know(&self, device: DeviceId) {
+    pub(in crate::transport) fn know(&self, device: DeviceId) {
         self.known.lock().unwrap().insert(device);
+    }
+
+    pub(in crate::transport) fn pair(&self, pairs: bool) {
+        self.pairs.store(pairs, Ordering::Relaxed);
     }
 
     fn forget(&self, device: DeviceId) {
@@ -38,7 +42,7 @@ impl Gate for Doorkeeper {
     }
 }
 
-fn options() -> NetworkOptions {
+pub(in crate::transport) fn options() -> NetworkOptions {
     static COUNT: AtomicU8 = AtomicU8::new(1);
     NetworkOptions {
         secret: [COUNT.fetch_add(1, Ordering::Relaxed); 32],
@@ -49,15 +53,19 @@ fn options() -> NetworkOptions {
     }
 }
 
-struct Side {
-    network: Network,
-    gate: Arc<Doorkeeper>,
+pub(in crate::transport) struct Side {
+    pub(in crate::transport) network: Network,
+    pub(in crate::transport) gate: Arc<Doorkeeper>,
 }
 
 impl Side {
     fn open() -> Self {
+        Self::open_with(options())
+    }
+
+    pub(in crate::transport) fn open_with(options: NetworkOptions) -> Self {
         let gate = Arc::<Doorkeeper>::default();
-        let network = Network::open(options(), Arc::clone(&gate) as Arc<dyn Gate>).unwrap();
+        let network = Network::open(options, Arc::clone(&gate) as Arc<dyn Gate>).unwrap();
         Self { network, gate }
     }
 
@@ -182,7 +190,7 @@ fn an_unknown_key_learns_nothing() {
 #[test]
 fn strangers_pair_while_the_gate_does() {
     let (a, b) = (Side::open(), Side::open());
-    b.gate.pairs.store(true, Ordering::Relaxed);
+    b.gate.pair(true);
     let mut ours = a.network.dial_pairing(b.network.device(), &b.hints(), PATIENCE).unwrap();
     ours.connection.writer.write_all(b"hello").unwrap();
     let Some(Accepted::Pairing(mut theirs)) = b.network.accept() else { panic!("no pairing") };
@@ -206,7 +214,7 @@ fn strangers_pair_while_the_gate_does() {
 #[test]
 fn only_so_many_pair_at_once() {
     let (a, b) = (Side::open(), Side::open());
-    b.gate.pairs.store(true, Ordering::Relaxed);
+    b.gate.pair(true);
     let dial = || a.network.dial_pairing(b.network.device(), &b.hints(), PATIENCE);
     let mut pairing: Vec<_> = (0..4).map(|_| dial().unwrap()).collect();
     let error = dial().unwrap_err();

@@ -4,5 +4,7 @@ mod config;
 mod documents;
 mod pause;
 mod peer;
+mod service;
 mod usage;
+mod watch;
 mod workflow;

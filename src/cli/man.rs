@@ -183,7 +183,7 @@ fn environment() -> Roff {
 }
 
 /// What each command prints with `--json`: its name, and the fields of its document.
-const DOCUMENTS: [(&str, &str); 17] = [
+const DOCUMENTS: [(&str, &str); 18] = [
     ("init", "folder, folder_id, capture (as commit prints)"),
     (
         "clone",

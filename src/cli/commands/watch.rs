@@ -123,6 +123,7 @@ impl Run<'_> {
         let mut trouble: Option<WatchTrouble> = None;
         let mut scanned = self.began.elapsed();
         let mut busy = 0;
+        let mut looked_at = false;
         loop {
             let dirty = watch.take();
             if dirty.trouble != trouble {
@@ -158,7 +159,10 @@ impl Run<'_> {
                     self.tell(&report)?;
                     if ready == Ready::Everything {
                         scanned = now;
-                        folder.watch_again(watch)?;
+                        // The first time, all were looked at a moment ago.
+                        if std::mem::replace(&mut looked_at, true) {
+                            folder.watch_again(watch)?;
+                        }
                         if !self.ready {
                             self.ready = true;
                             systemd::ready();

@@ -75,7 +75,7 @@ struct Walked {
     /// Folders that are watched now.
     visited: BTreeSet<Box<[u8]>>,
     /// Those of them that were not before.
-    new: Vec<Box<[u8]>>,
+    new: BTreeSet<Box<[u8]>>,
 }
 
 impl Tree {
@@ -150,7 +150,14 @@ impl Tree {
                 self.exclude = ignore::exclude(&exclude);
             }
             let walked = self.walk_all(&root, notices, stop);
-            walked.new.iter().for_each(|folder| touch(&mut dirty, folder, Seen::TOUCHED));
+            // A folder stands for what is below it.
+            let is_below_new = |folder: &[u8]| {
+                let slashes = folder.iter().enumerate().filter(|&(_, &byte)| byte == b'/');
+                slashes.map(|(slash, _)| &folder[..slash]).any(|above| walked.new.contains(above))
+            };
+            for folder in walked.new.iter().filter(|folder| !is_below_new(folder)) {
+                touch(&mut dirty, folder, Seen::TOUCHED);
+            }
         }
         let mut walks: BTreeMap<Vec<u8>, Seen> = BTreeMap::new();
         for (at, note) in notes.paths {
@@ -330,7 +337,7 @@ impl Tree {
             if added.is_ok() {
                 let folder = folder.into_boxed_slice();
                 if self.folders.insert(folder.clone(), rules).is_none() {
-                    walked.new.push(folder.clone());
+                    walked.new.insert(folder.clone());
                 }
                 walked.visited.insert(folder);
             }

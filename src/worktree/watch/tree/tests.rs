@@ -185,6 +185,17 @@ fn the_limit_is_named_with_the_number_needed_and_lifted_when_there_is_room() {
 }
 
 #[test]
+fn another_look_tells_of_the_upmost_folders_that_are_new() {
+    let mut setup = Setup::new(&["a"], None);
+    for folder in ["b/c/d", "b-c/d", "a/x"] {
+        fs::create_dir_all(setup.at(folder)).unwrap();
+    }
+    setup.notes.again = Some(Vec::new());
+    assert_eq!(setup.digest(), ["a/x", "b", "b-c"]);
+    assert_eq!(setup.tree.watched().len(), 8);
+}
+
+#[test]
 fn lost_events_mean_everything_and_all_is_watched_again() {
     let mut setup = Setup::new(&["a"], None);
     fs::create_dir_all(setup.at("b/c")).unwrap();

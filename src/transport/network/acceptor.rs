@@ -154,7 +154,8 @@ impl Acceptor {
         };
         let device = device_of(&quic);
         let pairs = quic.alpn() == PAIRING;
-        if !if pairs { self.gate.pairs() } else { self.gate.admits(device) } {
+        let admitted = if pairs { self.gate.pairs() } else { self.gate.admits(device) };
+        if !admitted {
             tracing::debug!("{} was refused", device.short());
             return quic.close(VarInt::from_u32(REFUSED), b"unknown key");
         }

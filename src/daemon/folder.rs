@@ -107,7 +107,7 @@ impl Actor {
         self.capture(&folder, &[])?;
         folder.watch_again(&watch)?;
         self.shared.open_folder(&self.name, &folder)?;
-        self.say_head(&folder)?;
+        self.say_head()?;
 
         let began = Instant::now();
         let mut quiet = Quiet::new(Delays::with_quiet(self.shared.config().device.quiet()));
@@ -144,7 +144,7 @@ impl Actor {
             self.shared.board.folder(&self.name, |state| state.doing = Doing::Capturing);
             match self.capture(&folder, paths) {
                 Ok(()) => {
-                    self.say_head(&folder)?;
+                    self.say_head()?;
                     if ready == Ready::Everything {
                         folder.watch_again(&watch)?;
                     }
@@ -168,10 +168,7 @@ impl Actor {
     }
 
     /// Tells all peers of the head, if it is another than before.
-    fn say_head(&self, folder: &Folder) -> Result<(), EngineError> {
-        let head = folder.head()?;
-        self.shared.board.folder(&self.name, |state| state.head = head);
-        self.shared.head_moved(&self.name, head, self.shared.device);
-        Ok(())
+    fn say_head(&self) -> Result<(), EngineError> {
+        self.shared.head_moved(&self.name, self.shared.device).map(drop)
     }
 }

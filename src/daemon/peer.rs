@@ -55,8 +55,6 @@ pub(super) type Outcome = Result<ExchangeReport, Trouble>;
 
 /// What the thread of a peer is told.
 pub(super) enum ToPeer {
-    /// Something has changed: look again.
-    Look,
     /// The head of a folder here has moved.
     Ours(Name),
     /// The peer has connected, or was reached.
@@ -83,6 +81,9 @@ pub(super) enum ToPeer {
 struct Pair {
     theirs: Option<CommitId>,
     by: Option<DeviceId>,
+    /// How often the peer has told of its head, and how often when the exchange that is under way began.
+    news: u64,
+    news_before: u64,
     /// Whether the peer has said anything of the folder since it is connected.
     heard: bool,
     /// Since when ours and theirs are what they are.
@@ -108,6 +109,8 @@ impl Pair {
         Self {
             theirs: None,
             by: None,
+            news: 0,
+            news_before: 0,
             heard: false,
             since: now,
             running: 0,
@@ -119,6 +122,13 @@ impl Pair {
             waiting: Vec::new(),
             cache: None,
         }
+    }
+
+    fn began(&mut self) {
+        if self.running == 0 {
+            self.news_before = self.news;
+        }
+        self.running += 1;
     }
 
     fn changed(&mut self) {
@@ -216,7 +226,7 @@ impl Driver {
 
     fn hear(&mut self, message: ToPeer) {
         match message {
-            ToPeer::Look | ToPeer::Stop => {}
+            ToPeer::Stop => {}
             ToPeer::Ours(folder) => {
                 if let Some(pair) = self.pairs.get_mut(&folder) {
                     pair.changed();
@@ -242,7 +252,7 @@ impl Driver {
             ToPeer::Theirs(folder, head, by) => self.heard(folder, head, by),
             ToPeer::Serving(folder) => {
                 if let Some(pair) = self.pairs.get_mut(&folder) {
-                    pair.running += 1;
+                    pair.began();
                     self.shared.board.pair(&self.name, &folder, |state| state.exchanging = true);
                 }
             }
@@ -390,6 +400,7 @@ impl Driver {
         };
         let Some(pair) = self.pairs.get_mut(&name) else { return };
         pair.heard = true;
+        pair.news += 1;
         if pair.theirs != head {
             pair.theirs = head;
             pair.failures = 0;
@@ -422,17 +433,21 @@ impl Driver {
         match outcome {
             Ok(report) => {
                 pair.failures = 0;
-                pair.theirs = report.peer_head;
+                // What the peer has said itself meanwhile is newer than what it said in the exchange.
+                if pair.news == pair.news_before {
+                    pair.theirs = report.peer_head;
+                }
                 pair.heard = true;
                 pair.settled = Some((report.head, report.peer_head));
                 pair.last = Some(self.shared.now());
                 let by = pair.by.filter(|_| report.head == report.peer_head).unwrap_or(self.shared.device);
                 let last = pair.last;
-                let running = pair.running > 0;
-                self.shared.head_moved(folder, report.head, by);
+                let (running, theirs) = (pair.running > 0, pair.theirs);
+                if let Err(error) = self.shared.head_moved(folder, by) {
+                    tracing::warn!(folder = %folder, "{error}");
+                }
                 self.shared.board.pair(&self.name, folder, |state| {
-                    state.head = report.peer_head;
-                    state.in_step = report.in_step;
+                    state.head = theirs;
                     state.exchanging = running;
                     state.last = last;
                     state.trouble = None;
@@ -582,7 +597,9 @@ impl Driver {
                 }
                 Due::Paused(_) => return Ok(GLANCE),
             };
-            if pair.settled.is_some() && pair.settled == Some((ours, pair.theirs)) && is_device {
+            let (theirs, settled) = (pair.theirs, pair.settled);
+            self.shared.board.pair(&self.name, name, |state| state.in_step = state.head.is_some() && ours == state.head);
+            if is_device && settled == Some((ours, theirs)) {
                 return Ok(GLANCE);
             }
             if is_device {
@@ -611,7 +628,7 @@ impl Driver {
     fn begin(&mut self, name: &Name, folder: &Arc<Folder>) {
         let forced = self.pairs.get(name).is_some_and(|pair| !pair.waiting.is_empty());
         let Some(pair) = self.pairs.get_mut(name) else { return };
-        pair.running += 1;
+        pair.began();
         pair.polled = Some(Instant::now());
         if let Some(theirs) = pair.theirs {
             self.shared.fetches(name, theirs, &self.name);

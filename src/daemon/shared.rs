@@ -149,6 +149,7 @@ impl Shared {
     /// A folder can be used from now on.
     pub(super) fn open_folder(&self, name: &Name, folder: &Arc<Folder>) -> Result<(), EngineError> {
         let head = folder.head()?;
+        self.board.folder(name, |state| state.head = head);
         self.folders().insert(name.clone(), Open { folder: Arc::clone(folder), head, by: self.device });
         // Peers that are connected have not been told of it yet.
         self.tell_peers_of(name, &|| ToPeer::Ours(name.clone()));
@@ -175,20 +176,26 @@ impl Shared {
         self.folders().get(name).map(|open| (open.head, open.by))
     }
 
-    /// A folder has this head now, which `by` made known. If that is news, all its peers are told.
-    pub(super) fn head_moved(&self, name: &Name, head: Option<CommitId>, by: DeviceId) {
-        let moved = match self.folders().get_mut(name) {
-            Some(open) if open.head != head => {
+    /// The head of a folder may have moved, which `by` made known. If it has, all its peers are told.
+    ///
+    /// The head is read here, under the lock: two who finish at the same time cannot set it back.
+    pub(super) fn head_moved(&self, name: &Name, by: DeviceId) -> Result<Option<CommitId>, EngineError> {
+        let (head, moved) = {
+            let mut folders = self.folders();
+            let Some(open) = folders.get_mut(name) else { return Ok(None) };
+            let head = open.folder.head()?;
+            let moved = open.head != head;
+            if moved {
                 open.head = head;
                 open.by = by;
-                true
             }
-            _ => false,
+            (head, moved)
         };
         if moved {
             self.board.folder(name, |state| state.head = head);
             self.tell_peers_of(name, &|| ToPeer::Ours(name.clone()));
         }
+        Ok(head)
     }
 
     // Threads.

@@ -90,13 +90,15 @@ pub fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     synced.map_err(StoreError::io("sync", dir))
 }
 
-/// Makes a folder, and those above it that are missing, and makes their names last.
-pub fn create_dirs(dir: &Path) -> Result<(), StoreError> {
+/// Makes a folder, and those above it that are missing, and makes their names last. `top`, which lies above it, is not
+/// made: where that is gone (a disk was unmounted), nothing shall come in its place.
+pub fn create_dirs(top: &Path, dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() {
         return Ok(());
     }
-    let Some(parent) = dir.parent() else { return Ok(()) };
-    create_dirs(parent)?;
+    let gone = || StoreError::io("find", top)(io::ErrorKind::NotFound.into());
+    let parent = dir.parent().filter(|_| dir != top).ok_or_else(gone)?;
+    create_dirs(top, parent)?;
     match step(Step::CreateDir, dir).and_then(|()| fs::create_dir(dir)) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(error) => Err(StoreError::io("make the folder", dir)(error)),
@@ -298,11 +300,14 @@ mod tests {
     fn folders_are_made_with_those_above_and_their_names_last() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b");
-        let (result, steps) = record::steps(|| create_dirs(&deep));
+        let (result, steps) = record::steps(|| create_dirs(dir.path(), &deep));
         result.unwrap();
         assert_eq!(steps.iter().filter(|(step, _)| *step == Step::SyncDir).count(), 2);
         assert!(deep.is_dir());
-        assert!(record::steps(|| create_dirs(&deep)).1.is_empty());
+        assert!(record::steps(|| create_dirs(dir.path(), &deep)).1.is_empty());
+        let gone = dir.path().join("gone");
+        create_dirs(&gone, &gone.join("a/b")).unwrap_err();
+        assert!(!gone.exists());
     }
 
     #[test]

@@ -323,7 +323,7 @@ impl Refs {
         let mut attempts = 0;
         loop {
             if let Some(dir) = path.parent() {
-                durable::create_dirs(dir)?;
+                durable::create_dirs(&self.git_dir, dir)?;
             }
             // An empty folder of that name is what is left of refs below it.
             drop(fs::remove_dir(&path));

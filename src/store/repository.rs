@@ -207,7 +207,7 @@ impl Store {
         }
         // Restored from a backup that leaves out empty folders, these may be missing.
         for dir in [objects_dir.join("pack"), git_dir.join(PRIVATE), git_dir.join(PRIVATE).join("stage")] {
-            durable::create_dirs(&dir)?;
+            durable::create_dirs(&git_dir, &dir)?;
         }
         let objects = Mutex::new(Objects::open(&objects_dir)?);
         Ok(Self { root, git_dir, objects })
@@ -331,7 +331,7 @@ impl Store {
             return Ok(());
         }
         if let Some(info) = path.parent() {
-            durable::create_dirs(info)?;
+            durable::create_dirs(&self.git_dir, info)?;
         }
         durable::write_file_by_way_of(&self.private_dir(), &path, &after)
     }

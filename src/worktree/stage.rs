@@ -193,7 +193,13 @@ impl Stage {
     /// Opens (or makes) the stage, and cleans up what a run that was killed left there.
     pub(super) fn open(path: &Path, threads: usize, root: &Root) -> Result<Self, WorktreeError> {
         let failed = |errno: Errno| WorktreeError::of("write", path, errno);
-        std::fs::create_dir_all(path).map_err(|error| WorktreeError::of("write", path, error))?;
+        // What it lies in is not made: where that is gone (a disk was unmounted), nothing shall come in its place.
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(WorktreeError::of("write", path, error));
+            }
+            _ => {}
+        }
         let fd = openat(CWD, path, FOLDER, Mode::empty()).map_err(failed)?;
         recover(&fd, root, None).map_err(failed)?;
         let slots = (0..threads).map(|thread| {

@@ -11,6 +11,7 @@ mod bundles;
 mod capture;
 mod cli;
 mod crash;
+mod live;
 mod property;
 mod real_tree;
 mod sites;

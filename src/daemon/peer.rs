@@ -92,7 +92,7 @@ struct Pair {
     running: u32,
     failures: u32,
     not_before: Instant,
-    /// The heads after which an exchange ended well: nothing more is to be done for them.
+    /// The heads for which an exchange has done all that it can: they are the same, or rights keep them apart.
     settled: Option<(Option<CommitId>, Option<CommitId>)>,
     /// When an exchange last ended well, for schedules.
     last: Option<Timestamp>,
@@ -438,7 +438,9 @@ impl Driver {
                     pair.theirs = report.peer_head;
                 }
                 pair.heard = true;
-                pair.settled = Some((report.head, report.peer_head));
+                // Otherwise one of the two has moved meanwhile, and there is more to exchange.
+                let settled = report.in_step || report.sent + report.received == 0;
+                pair.settled = settled.then_some((report.head, report.peer_head));
                 pair.last = Some(self.shared.now());
                 let by = pair.by.filter(|_| report.head == report.peer_head).unwrap_or(self.shared.device);
                 let last = pair.last;

@@ -173,7 +173,12 @@ impl Devices {
             }
             if began.elapsed() > LIMIT {
                 let names: Vec<Vec<&String>> = trees.iter().map(|tree| tree.keys().collect()).collect();
-                panic!("they do not become what they should: {names:?}\n{}", self.logs());
+                let state = |at| {
+                    let tell = |args: &[&str]| String::from_utf8_lossy(&git(&self.folder(at), args).stdout).into_owned();
+                    format!("{}{}{}", tell(&["log", "--graph", "--oneline", "--all"]), tell(&["status", "--short"]), tell(&["show-ref"]))
+                };
+                let states: String = (0..self.devices.len()).map(state).collect();
+                panic!("they do not become what they should: {names:?}\n{states}\n{}", self.logs());
             }
             sleep(LOOK);
         }

@@ -24,6 +24,12 @@ pub(crate) fn ask(session: &Session, ask: &Ask) -> Result<Option<Client>, Comman
     Client::ask(&session.home()?, ask).map_err(|error| lost(&error))
 }
 
+/// No daemon runs, and one is needed.
+pub(crate) fn no_daemon() -> CommandError {
+    CommandError::new(Kind::Failed, "no daemon runs")
+        .with_hint("start it with `foldersync serve`, or for good with `foldersync service install`")
+}
+
 /// The next answer; a refusal is an error.
 pub(crate) fn next(client: &mut Client) -> Result<Answer, CommandError> {
     match client.next().map_err(|error| lost(&error))? {

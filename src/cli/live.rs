@@ -121,7 +121,9 @@ impl FolderLive {
             None => "the daemon that runs does not know this folder".to_owned(),
             Some(Doing::Paused) => "paused: the daemon leaves it alone".to_owned(),
             Some(Doing::Waiting) => "the daemon cannot use it, and waits".to_owned(),
-            Some(Doing::Starting | Doing::Scanning) => "the daemon keeps it in step, and looks through it now".to_owned(),
+            Some(Doing::Starting | Doing::Scanning) => {
+                "the daemon keeps it in step, and looks through it now".to_owned()
+            }
             Some(Doing::Capturing | Doing::Watching) => "the daemon keeps it in step".to_owned(),
         };
         self.trouble.as_ref().map_or_else(|| text.clone(), |trouble| format!("{text}: {trouble}"))
@@ -137,13 +139,13 @@ mod tests {
     use crate::daemon::{FolderState, PairState, PeerState};
     use crate::id::DeviceId;
 
-    fn head(n: u8) -> Option<CommitId> {
-        Some(CommitId::from_bytes([n; 20]))
+    fn head(n: u8) -> CommitId {
+        CommitId::from_bytes([n; 20])
     }
 
     fn status(pair: PairState, peer: PeerState) -> DaemonStatus {
         let name = |text: &str| Name::new(text).unwrap();
-        let folder = FolderState { head: head(1), doing: Doing::Watching, ..FolderState::default() };
+        let folder = FolderState { head: Some(head(1)), doing: Doing::Watching, ..FolderState::default() };
         DaemonStatus {
             process: 7,
             version: String::new(),
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_pair_is_in_step_or_waits_for_something() {
-        let there = |n| PairState { head: head(n), ..PairState::default() };
+        let there = |n| PairState { head: Some(head(n)), ..PairState::default() };
         let at = Some(Timestamp::new(5, 0));
         assert_eq!(words(there(1), PeerState::default()), "in step");
         assert_eq!(words(there(2), PeerState::default()), "waits for an exchange");

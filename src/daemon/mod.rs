@@ -164,11 +164,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn open_network(
-        shared: &Arc<Shared>,
-        secret: [u8; 32],
-        options: DaemonOptions,
-    ) -> Result<Network, DaemonError> {
+    fn open_network(shared: &Arc<Shared>, secret: [u8; 32], options: DaemonOptions) -> Result<Network, DaemonError> {
         let device = &shared.config().device;
         let network = NetworkOptions {
             secret,

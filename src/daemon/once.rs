@@ -102,8 +102,7 @@ impl Once {
         };
         let own = Limits::new(self.config.rates_of(peer, &self.now));
         let connection = link::open_exchange(&link, folder)?;
-        let connection =
-            connection.limited(vec![own.0, Arc::clone(&self.all.0)], vec![own.1, Arc::clone(&self.all.1)]);
+        let connection = connection.limited(vec![own.0, Arc::clone(&self.all.0)], vec![own.1, Arc::clone(&self.all.1)]);
         folder.exchange_over(connection, peer.as_str(), options)
     }
 

@@ -95,7 +95,9 @@ impl Folder {
     pub fn peer_has(&self, peer: &str, revision: CommitId) -> Result<bool, EngineError> {
         match self.last_known(peer)? {
             Some(known) if known == revision => Ok(true),
-            Some(known) if self.store.objects().exists(&known.into()) => Ok(self.graph().is_ancestor(revision, known)?),
+            Some(known) if self.store.objects().exists(&known.into()) => {
+                Ok(self.graph().is_ancestor(revision, known)?)
+            }
             _ => Ok(false),
         }
     }
@@ -118,7 +120,7 @@ impl Folder {
     }
 
     /// What is known of these peers.
-    pub(crate) fn peer_statuses(&self, names: &[String]) -> Result<Vec<PeerStatus>, EngineError> {
+    pub fn known_of(&self, names: &[String]) -> Result<Vec<PeerStatus>, EngineError> {
         let peers = self.peers();
         let head = self.head()?;
         let graph = self.graph();

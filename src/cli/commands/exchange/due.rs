@@ -158,7 +158,11 @@ mod tests {
         let last = || last.map(|last| Timestamp::new(at(last).timestamp().as_second(), 0));
         let later = later(&config, &name(folder), &name(peer), insists, &at(now), last);
         let time = |time: Timestamp| {
-            jiff::Timestamp::from_second(time.secs).unwrap().to_zoned(jiff::tz::TimeZone::UTC).strftime("%H:%M").to_string()
+            jiff::Timestamp::from_second(time.secs)
+                .unwrap()
+                .to_zoned(jiff::tz::TimeZone::UTC)
+                .strftime("%H:%M")
+                .to_string()
         };
         assert_eq!(later.map(|later| later.words(time)).as_deref(), words);
     }

@@ -118,12 +118,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
 }
 
 /// Does what is due: by the daemon if one runs, otherwise here.
-fn exchange<'a>(
-    round: &mut Round<'a>,
-    config: &Config,
-    due: Vec<Task<'a>>,
-    wait: bool,
-) -> Result<(), CommandError> {
+fn exchange<'a>(round: &mut Round<'a>, config: &Config, due: Vec<Task<'a>>, wait: bool) -> Result<(), CommandError> {
     let session = round.session;
     let mut here = due;
     if by_daemon::is_there(session)? {

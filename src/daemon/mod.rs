@@ -164,7 +164,11 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn open_network(shared: &Arc<Shared>, secret: [u8; 32], options: DaemonOptions) -> Result<Network, DaemonError> {
+    fn open_network(
+        shared: &Arc<Shared>,
+        secret: [u8; 32],
+        options: DaemonOptions,
+    ) -> Result<Network, DaemonError> {
         let device = &shared.config().device;
         let network = NetworkOptions {
             secret,
@@ -281,7 +285,7 @@ impl Daemon {
 
     /// Works until it is told to stop; `pulse` is called now and then, as long as all is well.
     pub fn work(mut self, pulse: &dyn Fn()) {
-        let pause = PULSE.min(notify::watchdog_interval().unwrap_or(PULSE));
+        let pause = PULSE.min(self::notify::watchdog_interval().unwrap_or(PULSE));
         loop {
             match self.orders.1.recv_timeout(pause) {
                 Ok(Order::Reload(told)) => {

@@ -269,7 +269,10 @@ impl Driver {
             let lower = self.shared.device < link.device();
             // Dialed by the lower key.
             let by_lower = |link: &Link| link.is_ours() == lower;
-            if !old.link.is_closed() && old.since.elapsed() < YOUNG && (by_lower(&old.link) || !by_lower(&link)) {
+            if !old.link.is_closed()
+                && old.since.elapsed() < YOUNG
+                && (by_lower(&old.link) || !by_lower(&link))
+            {
                 link.close("there is another connection");
                 self.live = Some(old);
                 return;
@@ -472,7 +475,8 @@ impl Driver {
                 (have, they)
             }
         };
-        let fetched_elsewhere = theirs.is_some_and(|theirs| self.shared.is_fetched_elsewhere(name, theirs, &self.name));
+        let fetched_elsewhere =
+            theirs.is_some_and(|theirs| self.shared.is_fetched_elsewhere(name, theirs, &self.name));
         Ok(Known {
             ours,
             theirs,
@@ -617,8 +621,7 @@ impl Driver {
             state.exchanging = true;
             state.next_try = None;
         });
-        let (shared, peer, name, folder) =
-            (Arc::clone(&self.shared), self.name.clone(), name.clone(), Arc::clone(folder));
+        let (shared, peer, name, folder) = (Arc::clone(&self.shared), self.name.clone(), name.clone(), Arc::clone(folder));
         let upload = vec![Arc::clone(&self.upload), Arc::clone(&self.shared.upload)];
         let download = vec![Arc::clone(&self.download), Arc::clone(&self.shared.download)];
         let link = self.live.as_ref().map(|live| live.link.clone());
@@ -632,9 +635,10 @@ impl Driver {
                     folder.exchange_over(connection.limited(upload, download), peer.as_str(), options)
                 }
                 (None, Some(target)) => folder.exchange(&target, true),
-                (None, None) => {
-                    Err(EngineError::Unreachable { peer: peer.to_string(), why: "there is no connection".to_owned() })
-                }
+                (None, None) => Err(EngineError::Unreachable {
+                    peer: peer.to_string(),
+                    why: "there is no connection".to_owned(),
+                }),
             };
             let outcome = run().map_err(Trouble::from);
             shared.tell_peer(&peer, ToPeer::Ended(name, outcome, replies));

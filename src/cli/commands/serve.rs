@@ -7,7 +7,7 @@ use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
 use crate::daemon::log::{Log, LogOptions};
 use crate::daemon::signals::{Signal, Signals};
-use crate::daemon::{Daemon, DaemonError, DaemonOptions, Order, notify};
+use crate::daemon::{Daemon, DaemonError, DaemonOptions, Order, notify as systemd};
 use crate::engine::{ExchangeOptions, Folder};
 
 /// Keep all folders in step with their peers, until it is stopped
@@ -63,10 +63,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         verbose: session.ui().is_verbose(),
         filter: None,
     };
-    let log =
-        Log::start(&options.with_environment()).map_err(|error| CommandError::from_source(Kind::Usage, &error))?;
-    let daemon =
-        Daemon::start(&session.home()?, &Session::silent_context(), DaemonOptions { loopback_only: args.loopback })?;
+    let log = Log::start(&options.with_environment()).map_err(|error| CommandError::from_source(Kind::Usage, &error))?;
+    let daemon = Daemon::start(
+        &session.home()?,
+        &Session::silent_context(),
+        DaemonOptions { loopback_only: args.loopback },
+    )?;
     let orders = daemon.orders();
     let _signals = Signals::listen(move |signal| {
         let order = match signal {
@@ -84,8 +86,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     .map_err(|error| CommandError::new(Kind::Failed, format!("cannot heed signals: {error}")))?;
     let addresses: Vec<_> = daemon.addresses().iter().map(ToString::to_string).collect();
     tracing::info!(addresses = addresses.join(" "), "ready");
-    notify::ready();
-    daemon.work(&notify::watchdog);
-    notify::stopping();
+    systemd::ready();
+    daemon.work(&systemd::watchdog);
+    systemd::stopping();
     Ok(ExitCode::Done)
 }

@@ -43,7 +43,7 @@ fn a_device_is_reached_with_the_daemon_up_and_down() {
     let _nas = Serving::start(&env, "home2");
     env.write("docs/down.txt", "no daemon here");
     let done = env.run(["exchange"]).ended(0);
-    assert!(done.stdout.starts_with("docs with nas: captured 1 revision, sent 1 revision ("), "{done}");
+    assert!(done.stdout.starts_with("docs with nas: captured 1 revision and sent 1 revision ("), "{done}");
     assert_eq!(env.read("copy/down.txt"), "no daemon here");
 
     let laptop = Serving::start(&env, "home");
@@ -65,7 +65,7 @@ fn a_device_is_reached_with_the_daemon_up_and_down() {
 
     laptop.stop();
     env.write("docs/again.txt", "down again");
-    assert!(env.run(["exchange"]).ok().starts_with("docs with nas: captured 1 revision, sent 1 revision ("));
+    assert!(env.run(["exchange"]).ok().starts_with("docs with nas: captured 1 revision and sent 1 revision ("));
     assert_eq!(env.read("copy/again.txt"), "down again");
 }
 

@@ -7,7 +7,7 @@ use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
 use crate::daemon::log::{Log, LogOptions};
 use crate::daemon::signals::{Signal, Signals};
-use crate::daemon::{Daemon, DaemonError, DaemonOptions, Order, notify as systemd};
+use crate::daemon::{Daemon, DaemonError, DaemonOptions, Order, notify};
 use crate::engine::{ExchangeOptions, Folder};
 
 /// Keep all folders in step with their peers, until it is stopped
@@ -86,8 +86,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     .map_err(|error| CommandError::new(Kind::Failed, format!("cannot heed signals: {error}")))?;
     let addresses: Vec<_> = daemon.addresses().iter().map(ToString::to_string).collect();
     tracing::info!(addresses = addresses.join(" "), "ready");
-    systemd::ready();
-    daemon.work(&systemd::watchdog);
-    systemd::stopping();
+    notify::ready();
+    daemon.work(&notify::watchdog);
+    notify::stopping();
     Ok(ExitCode::Done)
 }

@@ -116,7 +116,8 @@ fn exit_status() -> Roff {
     }
     roff.control("PP", []);
     roff.text([roman(
-        "Where several things were done (exchange), the gravest is told, in the order 0, 3, 75, 4, 1, 2, 6, 5. \
+        "Where several things were done (exchange), the gravest is told, in the order 0, 3, 75, 4, 1, 2, 6, 5. What is not \
+         due, or paused, is no failure. wait ends with 4 when its time is over. \
          exchange without --wait passes over a folder in which another process is at work, and that is no failure. \
          verify ends with 5 where it finds damage; bundle verify with 1 where the bundle is whole but builds on \
          revisions that the folder lacks.",
@@ -183,7 +184,7 @@ fn environment() -> Roff {
 }
 
 /// What each command prints with `--json`: its name, and the fields of its document.
-const DOCUMENTS: [(&str, &str); 18] = [
+const DOCUMENTS: [(&str, &str); 19] = [
     ("init", "folder, folder_id, capture (as commit prints)"),
     (
         "clone",
@@ -192,7 +193,9 @@ const DOCUMENTS: [(&str, &str); 18] = [
     ("commit", "head, changes (the first 1000), added, changed, deleted, scanned, bytes, left_out"),
     (
         "status",
-        "folder, folder_id, head, changes, left_out, conflicts, pending, peers (each name, last_known, lacks, last_seen)",
+        "folder, folder_id, head, changes, left_out, conflicts, pending, peers (each name, last_known, lacks, lacks_files, \
+         last_seen), daemon (null where none runs; process, since, doing, trouble, and peers: for each a PAIR: connected, \
+         head, in_step, exchanging, paused, last, trouble, next_try); with --watch a document a line: folder, head, daemon",
     ),
     ("log", "revisions (each a REVISION, newest first)"),
     (
@@ -205,10 +208,16 @@ const DOCUMENTS: [(&str, &str); 18] = [
     (
         "peer list",
         "peers (each name, address, addresses, key, folders, direction, directions, join, every, from, to, days, upload, \
-         download, limits, paused, and known: for each folder either status or error)",
+         download, limits, paused, schedule, connected, link, and known: for each folder its name, either status or \
+         error, we_lack, and daemon: a PAIR)",
     ),
     ("pause, resume", "folder, peer, paused (true, false, or until when, as a text)"),
-    ("exchange", "exchanges (each an EXCHANGE), failures and busy (each folder, peer, kind, message, hint)"),
+    (
+        "exchange",
+        "exchanges (each an EXCHANGE), failures and busy (each folder, peer, kind, message, hint), later (each \
+         folder, peer, why: folder, peer or schedule, and paused or due)",
+    ),
+    ("wait", "folder, path, peers, safe"),
     (
         "bundle create, verify, apply",
         "tip, prerequisites, missing, revisions, objects, bytes, applied, conflicts, left_out",

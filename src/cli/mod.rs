@@ -4,10 +4,12 @@
 //! engine takes, lets the engine do the work, and prints its report; it decides nothing about files or history.
 //! Nothing below this module knows of a terminal, an environment or a home directory.
 
+mod alone;
 mod commands;
 mod error;
 mod exit;
 mod global;
+mod live;
 mod man;
 mod paths;
 mod registry;

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::{CommandError, Kind};
+use super::error::CommandError;
 use super::paths::same_place;
 use super::session::Session;
+use super::tell::tell_daemon;
 use crate::config::{Config, Editor, Name, PeerSettings};
 use crate::daemon;
 use crate::engine::PeerTarget;
@@ -27,17 +28,18 @@ pub(crate) fn register(config: &Config, editor: &mut Editor, root: &Path) -> Res
     Ok(name)
 }
 
-/// Registers the folder at `root` and nothing else.
+/// Registers the folder at `root` and nothing else; a running daemon hears of it.
 pub(crate) fn register_folder(session: &Session, root: &Path) -> Result<Name, CommandError> {
-    session.home()?.edit(|config, editor| register(config, editor, root))
+    let name = session.home()?.edit(|config, editor| register(config, editor, root))?;
+    tell_daemon(session);
+    Ok(name)
 }
 
 /// A peer as the engine takes it, for one folder; `None` stands for a folder that is yet to be made.
 pub(crate) fn target(name: &Name, peer: &PeerSettings, folder: Option<&Name>) -> Result<PeerTarget, CommandError> {
     let address = daemon::engine_address(&peer.address).ok_or_else(|| {
-        let told = format!("peer `{name}` is reached by the daemon, and none is running");
-        CommandError::new(Kind::Unreachable, told)
-            .with_hint("start it with `foldersync serve`, or for good with `foldersync service install`")
+        let told = format!("`{name}` is a device, of which no folder is named");
+        CommandError::usage(told).with_hint("`foldersync share DIR` there prints a ticket for `foldersync join` here")
     })?;
     let direction = folder.map_or(peer.direction, |folder| peer.direction_of(folder));
     Ok(PeerTarget {

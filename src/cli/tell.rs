@@ -24,6 +24,12 @@ pub(crate) fn ask(session: &Session, ask: &Ask) -> Result<Option<Client>, Comman
     Client::ask(&session.home()?, ask).map_err(|error| lost(&error))
 }
 
+/// No daemon runs, and one is needed.
+pub(crate) fn no_daemon() -> CommandError {
+    CommandError::new(Kind::Failed, "no daemon runs")
+        .with_hint("start it with `foldersync serve`, or for good with `foldersync service install`")
+}
+
 /// The next answer; a refusal is an error.
 pub(crate) fn next(client: &mut Client) -> Result<Answer, CommandError> {
     match client.next().map_err(|error| lost(&error))? {
@@ -35,7 +41,8 @@ pub(crate) fn next(client: &mut Client) -> Result<Answer, CommandError> {
 /// Tells a running daemon that the configuration has changed, so that it reads it again. What it makes of it is its
 /// matter; a daemon that does not answer finds it when it starts.
 pub(crate) fn tell_daemon(session: &Session) {
-    let told = ask(session, &Ask::Reload).and_then(|client| client.map_or(Ok(None), |mut client| next(&mut client).map(Some)));
+    let told =
+        ask(session, &Ask::Reload).and_then(|client| client.map_or(Ok(None), |mut client| next(&mut client).map(Some)));
     if let Err(error) = told {
         session.ui().warning(&format!("the running daemon was not told: {}", error.message()));
     }

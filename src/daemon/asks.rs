@@ -4,8 +4,9 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::board::Doing;
 use super::control::{Answer, Ask, Control, Exchanged, Refusal, answer, question};
 use super::peer::{ToPeer, Trouble};
 use super::shared::{Shared, ToFolder};
@@ -19,6 +20,8 @@ const ASKING: usize = 64;
 /// How often progress is told, at most and at least.
 const SOON: Duration = Duration::from_millis(100);
 const LATER: Duration = Duration::from_secs(1);
+/// How long a folder that the daemon begins with is waited for.
+const READY: Duration = Duration::from_secs(20);
 /// How long other work in the folder is waited for.
 const LOCK: Duration = Duration::from_mins(1);
 
@@ -113,14 +116,10 @@ impl Asked {
         let (told, hears) = mpsc::channel();
         let mut open = 0_usize;
         for (folder, peer) in pairs {
-            let trouble = if self.shared.folder(&folder).is_none() {
+            if !self.is_open(&folder) {
                 let state = self.shared.board.read().0.remove(&folder);
                 let why = state.and_then(|state| state.trouble).unwrap_or_else(|| "it is not ready yet".to_owned());
-                Some(refusal(Failure::Busy, format!("folder `{folder}` cannot be used at the moment: {why}")))
-            } else {
-                None
-            };
-            if let Some(trouble) = trouble {
+                let trouble = refusal(Failure::Busy, format!("folder `{folder}` cannot be used at the moment: {why}"));
                 answer(stream, &Answer::Exchanged(Box::new(Exchanged { folder, peer, outcome: Err(trouble) })))?;
                 continue;
             }
@@ -146,9 +145,24 @@ impl Asked {
         Ok(Answer::Done)
     }
 
+    /// Whether a folder can be used: now, or in a moment if the daemon has just begun with it.
+    fn is_open(&self, name: &Name) -> bool {
+        let until = Instant::now() + READY;
+        let mut seen = self.shared.board.changes();
+        while self.shared.folder(name).is_none() {
+            let doing = self.shared.board.read().0.remove(name).map(|state| state.doing);
+            let begins = matches!(doing, Some(Doing::Starting | Doing::Scanning));
+            if !begins || Instant::now() >= until || self.shared.is_stopping() {
+                return false;
+            }
+            seen = self.shared.board.wait(seen, SOON);
+        }
+        true
+    }
+
     /// Waits until what a folder holds now is safe on these peers.
     fn wait(&self, stream: &UnixStream, name: &Name, peers: &[Name], path: Option<&str>) -> io::Result<Answer> {
-        let Some(folder) = self.shared.folder(name) else {
+        let Some(folder) = self.is_open(name).then(|| self.shared.folder(name)).flatten() else {
             return Ok(Answer::Error(refusal(Failure::Busy, format!("folder `{name}` cannot be used at the moment"))));
         };
         let target = match folder.newest(path, Wait::AtMost(LOCK)) {

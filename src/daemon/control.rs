@@ -215,6 +215,14 @@ impl Client {
         Ok(Some(Self(BufReader::new(stream))))
     }
 
+    /// How long the next answers may take at most; `None`: as long as they will. One that takes longer is an error of
+    /// the kind `WouldBlock` or `TimedOut`, and nothing can be read any more.
+    pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        // The system takes no time for no limit.
+        let patience = patience.map(|patience| patience.max(Duration::from_millis(1)));
+        self.0.get_ref().set_read_timeout(patience)
+    }
+
     /// The next answer.
     pub fn next(&mut self) -> io::Result<Answer> {
         let mut line = String::new();

@@ -245,6 +245,6 @@ impl Ends {
                 Trouble::from(error)
             }
         });
-        self.shared.tell_peer(&self.peer, ToPeer::Ended(name.clone(), outcome));
+        self.shared.tell_peer(&self.peer, ToPeer::Ended(name.clone(), outcome, Vec::new()));
     }
 }

@@ -13,6 +13,7 @@ mod link;
 pub mod log;
 mod memory;
 pub mod notify;
+mod once;
 mod peer;
 mod rule;
 pub mod service;
@@ -41,6 +42,7 @@ use crate::engine::{Context, Failure};
 use crate::transport::TransportError;
 use crate::transport::network::{Accepted, Network, NetworkOptions, RelayChoice};
 
+pub use self::once::Once;
 pub use self::peer::engine_address;
 
 pub use self::board::{DaemonStatus, Doing, FolderState, LinkState, PairState, PeerState, Progress};

@@ -53,6 +53,9 @@ impl From<EngineError> for Trouble {
 
 pub(super) type Outcome = Result<ExchangeReport, Trouble>;
 
+/// Where the outcome of an exchange of a folder with a peer is told.
+pub(super) type Reply = Sender<(Name, Name, Outcome)>;
+
 /// What the thread of a peer is told.
 pub(super) enum ToPeer {
     /// The head of a folder here has moved.
@@ -69,10 +72,10 @@ pub(super) enum ToPeer {
     Theirs(FolderId, Option<CommitId>, DeviceId),
     /// An exchange that the peer began.
     Serving(Name),
-    /// An exchange is over.
-    Ended(Name, Outcome),
+    /// An exchange is over; who is to be told of it.
+    Ended(Name, Outcome, Vec<Reply>),
     /// Somebody wants an exchange now, and its outcome.
-    Exchange(Name, Sender<(Name, Name, Outcome)>),
+    Exchange(Name, Reply),
     /// End.
     Stop,
 }
@@ -98,7 +101,8 @@ struct Pair {
     last: Option<Timestamp>,
     /// When one last began, for polling.
     polled: Option<Instant>,
-    waiting: Vec<Sender<(Name, Name, Outcome)>>,
+    /// Who wants an exchange that has not begun yet.
+    waiting: Vec<Reply>,
     /// What [`Driver::known`] found for these heads.
     cache: Option<((Option<CommitId>, Option<CommitId>), bool, bool)>,
 }
@@ -256,7 +260,12 @@ impl Driver {
                     self.shared.board.pair(&self.name, &folder, |state| state.exchanging = true);
                 }
             }
-            ToPeer::Ended(folder, outcome) => self.ended(&folder, outcome),
+            ToPeer::Ended(folder, outcome, replies) => {
+                self.ended(&folder, outcome.clone());
+                for reply in replies {
+                    drop(reply.send((folder.clone(), self.name.clone(), outcome.clone())));
+                }
+            }
             ToPeer::Exchange(folder, reply) => match self.pairs.get_mut(&folder) {
                 Some(pair) => {
                     pair.waiting.push(reply);
@@ -372,7 +381,7 @@ impl Driver {
         };
         self.dialing = true;
         let mut addresses: Vec<String> = self.settings.hosts().map(ToString::to_string).collect();
-        for last in memory::addresses(&self.shared, &self.name) {
+        for last in memory::addresses(&self.shared.state_dir(), &self.name) {
             if !addresses.contains(&last) {
                 addresses.push(last);
             }
@@ -427,9 +436,6 @@ impl Driver {
         pair.running = pair.running.saturating_sub(1);
         self.shared.fetches_no_more(folder, &self.name);
         pair.changed();
-        for waiting in pair.waiting.drain(..) {
-            drop(waiting.send((folder.clone(), self.name.clone(), outcome.clone())));
-        }
         match outcome {
             Ok(report) => {
                 pair.failures = 0;
@@ -529,7 +535,7 @@ impl Driver {
         self.download.set_rate(rates.download.bytes_per_second());
 
         let mut rest = GLANCE;
-        let forced = self.pairs.values().any(|pair| !pair.waiting.is_empty());
+        let forced = self.pairs.values().any(|pair| pair.running > 0 || !pair.waiting.is_empty());
         let paused = self.settings.paused.holds(self.shared.now());
         self.shared.board.peer(&self.name, |state| state.paused = paused);
         if paused && !forced {
@@ -628,8 +634,9 @@ impl Driver {
 
     /// Begins an exchange.
     fn begin(&mut self, name: &Name, folder: &Arc<Folder>) {
-        let forced = self.pairs.get(name).is_some_and(|pair| !pair.waiting.is_empty());
         let Some(pair) = self.pairs.get_mut(name) else { return };
+        // Who asks later means what changed later.
+        let replies = std::mem::take(&mut pair.waiting);
         pair.began();
         pair.polled = Some(Instant::now());
         if let Some(theirs) = pair.theirs {
@@ -642,7 +649,7 @@ impl Driver {
             join: self.settings.join,
             wait: true,
             // The folder's thread captures what it sees; who asks for an exchange means what he sees.
-            capture: forced,
+            capture: !replies.is_empty(),
             device: self.settings.key().copied(),
             ..ExchangeOptions::default()
         };
@@ -670,7 +677,7 @@ impl Driver {
                 }),
             };
             let outcome = run().map_err(Trouble::from);
-            shared.tell_peer(&peer, ToPeer::Ended(name, outcome));
+            shared.tell_peer(&peer, ToPeer::Ended(name, outcome, replies));
         });
     }
 
@@ -685,7 +692,7 @@ impl Driver {
             PathKind::Unknown => "unknown",
         };
         if matches!(path.kind, PathKind::Direct | PathKind::Local) && live.remembered.as_ref() != Some(&path.remote) {
-            memory::remember_address(&self.shared, &self.name, &path.remote);
+            memory::remember_address(&self.shared.state_dir(), &self.name, &path.remote);
             live.remembered = Some(path.remote.clone());
         }
         let rtt_us = path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));

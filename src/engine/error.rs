@@ -171,6 +171,10 @@ impl EngineError {
                 ErrorKind::PermissionDenied => "change the owner or the permissions, or run it as who owns the folder",
                 _ => return None,
             },
+            Self::Protocol(ProtocolError::NotFoldersync { .. }) => {
+                "does the shell at the other side print something at login (in its `.bashrc`, for one)? it must print \
+                 nothing where nobody sits at a terminal"
+            }
             Self::NoFolder { .. } => {
                 "say `foldersync init DIR` to make a folder, or name one with `--folder DIR`; if it should be one, \
                                        is its disk mounted?"

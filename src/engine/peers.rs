@@ -14,6 +14,7 @@ use crate::engine::error::EngineError;
 use crate::engine::folder::Folder;
 use crate::engine::report::PeerStatus;
 use crate::id::{CommitId, DeviceId, ReplicaId};
+use crate::store::tree;
 use crate::store::{Expected, FolderLock, RefEdit, RefName, Wait};
 
 /// What is remembered of one peer.
@@ -94,7 +95,9 @@ impl Folder {
     pub fn peer_has(&self, peer: &str, revision: CommitId) -> Result<bool, EngineError> {
         match self.last_known(peer)? {
             Some(known) if known == revision => Ok(true),
-            Some(known) if self.store.objects().exists(&known.into()) => Ok(self.graph().is_ancestor(revision, known)?),
+            Some(known) if self.store.objects().exists(&known.into()) => {
+                Ok(self.graph().is_ancestor(revision, known)?)
+            }
             _ => Ok(false),
         }
     }
@@ -117,7 +120,7 @@ impl Folder {
     }
 
     /// What is known of these peers.
-    pub(crate) fn peer_statuses(&self, names: &[String]) -> Result<Vec<PeerStatus>, EngineError> {
+    pub fn known_of(&self, names: &[String]) -> Result<Vec<PeerStatus>, EngineError> {
         let peers = self.peers();
         let head = self.head()?;
         let graph = self.graph();
@@ -131,9 +134,28 @@ impl Folder {
                     None => 0,
                 };
                 let last_seen = peers.get(name).map(|peer| peer.last_seen);
-                Ok(PeerStatus { name: name.clone(), last_known, lacks, last_seen })
+                let lacks_files = match (last_known, head) {
+                    (Some(known), Some(head)) => Some(self.files_between(known, head)?),
+                    _ => None,
+                };
+                Ok(PeerStatus { name: name.clone(), last_known, lacks, lacks_files, last_seen })
             })
             .collect()
+    }
+
+    /// How many files two revisions differ in.
+    fn files_between(&self, old: CommitId, new: CommitId) -> Result<u64, EngineError> {
+        if old == new {
+            return Ok(0);
+        }
+        let objects = self.store.objects();
+        let (old, new) = (objects.commit(old)?.tree, objects.commit(new)?.tree);
+        let mut files = 0;
+        tree::diff(&objects, Some(old), Some(new), &mut |_| {
+            files += 1;
+            Ok(())
+        })?;
+        Ok(files)
     }
 
     /// Calls a peer by another name.

@@ -99,6 +99,8 @@ pub struct PeerStatus {
     pub last_known: Option<CommitId>,
     /// How many revisions it lacks, as far as is known here.
     pub lacks: u64,
+    /// How many files differ between its last known revision and ours; not known before there is one.
+    pub lacks_files: Option<u64>,
     /// When an exchange with it last ended well.
     pub last_seen: Option<Timestamp>,
 }

@@ -51,7 +51,7 @@ impl Folder {
             left_out: scan.left_out.iter().map(LeftOut::from).collect(),
             conflicts: super::conflicts::in_table(&table),
             pending: head != applied,
-            peers: self.peer_statuses(peers)?,
+            peers: self.known_of(peers)?,
         })
     }
 }

@@ -11,6 +11,7 @@ use crate::cli::paths::same_place;
 use crate::cli::registry;
 use crate::cli::reports;
 use crate::cli::session::Session;
+use crate::cli::tell::tell_daemon;
 use crate::config::{Address, Config, Editor, Name, PeerSettings};
 use crate::engine::{Folder, InitOptions};
 
@@ -20,10 +21,10 @@ use crate::engine::{Folder, InitOptions};
 /// becomes a peer of the source.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "Examples:\n  foldersync clone /media/usb/docs ~/docs\n  foldersync clone --peer-name usb /media/usb/docs ~/docs"
+    after_long_help = "Examples:\n  foldersync clone /media/usb/docs ~/docs\n  foldersync clone ssh://me@nas/srv/docs ~/docs\n  foldersync clone --peer-name usb /media/usb/docs ~/docs"
 )]
 pub(crate) struct Args {
-    /// The address of the folder to copy: its path
+    /// The address of the folder to copy: its path, or one for ssh
     #[arg(value_name = "SOURCE", value_hint = ValueHint::DirPath)]
     source: OsString,
     /// Where the copy shall be: a directory that is empty or not there yet
@@ -57,6 +58,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         register_back(config, editor, &peer.address, &copy, folder.root());
         Ok::<_, CommandError>(())
     })?;
+    tell_daemon(session);
 
     let ui = session.ui();
     if ui.is_json() {

@@ -23,6 +23,7 @@ mod service;
 mod show;
 mod status;
 mod verify;
+mod wait;
 mod watch;
 
 use clap::Subcommand;
@@ -46,6 +47,7 @@ pub(crate) enum Command {
     Conflicts(conflicts::Args),
     Peer(peer::Args),
     Exchange(exchange::Args),
+    Wait(wait::Args),
     Pause(pause::Args),
     Resume(resume::Args),
     Bundle(bundle::Args),
@@ -75,6 +77,7 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<ExitCode, Comma
         Command::Conflicts(args) => conflicts::run(session, args),
         Command::Peer(args) => peer::run(session, args),
         Command::Exchange(args) => exchange::run(session, &args),
+        Command::Wait(args) => wait::run(session, &args),
         Command::Pause(args) => pause::run(session, &args),
         Command::Resume(args) => resume::run(session, &args),
         Command::Bundle(args) => bundle::run(session, args),

@@ -119,6 +119,18 @@ impl Ui {
         }
     }
 
+    /// Shows what another process tells of its work; nothing, when there is none.
+    pub fn show_progress(&self, work: &[crate::daemon::Progress]) {
+        if let Some(progress) = &self.progress {
+            progress.show(work);
+        }
+    }
+
+    /// A point in time as people read it.
+    pub fn time(&self, time: Timestamp) -> String {
+        format::time(time, &self.zone)
+    }
+
     /// Standard output, for data. Flush it by [`Out::finish`].
     pub fn out(&self) -> Out<'_> {
         if let Some(progress) = &self.progress {

@@ -13,6 +13,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::format;
 use super::sanitize::sanitize;
+use crate::daemon;
 use crate::monitor::{Monitor, Stage};
 
 /// For so long a stage goes on without a bar.
@@ -57,6 +58,25 @@ impl Progress {
     pub(crate) fn clear(&self) {
         self.hidden.store(true, Ordering::Relaxed);
         drop(self.bars.clear());
+    }
+
+    /// Shows the work of another process in place of what this one counts.
+    pub(crate) fn show(&self, work: &[daemon::Progress]) {
+        for stage in Stage::ALL {
+            let counts = &self.counts[stage as usize];
+            let of_stage = || work.iter().filter(|work| work.stage == stage);
+            let running = of_stage().count() as u64;
+            if running > 0 && counts.running.load(Ordering::Relaxed) == 0 {
+                counts.begun.fetch_add(1, Ordering::Relaxed);
+            }
+            counts.total.store(of_stage().filter_map(|work| work.total).sum(), Ordering::Relaxed);
+            counts.items.store(of_stage().map(|work| work.items).sum(), Ordering::Relaxed);
+            counts.bytes.store(of_stage().map(|work| work.bytes).sum(), Ordering::Relaxed);
+            counts.running.store(running, Ordering::Relaxed);
+        }
+        if !work.is_empty() {
+            self.draw_from_now_on();
+        }
     }
 
     /// The thread begins with the first stage, so that a command without long work starts none.
@@ -287,6 +307,21 @@ mod tests {
         let shown = bar(&drawn, Stage::Send).expect("a bar");
         assert_eq!((shown.position(), shown.length()), (10, Some(40)));
         assert_eq!(shown.message(), "revisions, 5/s, 4.0 KiB, 2.0 KiB/s");
+    }
+
+    #[test]
+    fn the_work_of_another_process_is_shown_like_our_own() {
+        let (progress, mut drawn, start) = undrawn();
+        let work = |items| daemon::Progress { stage: Stage::Send, items, total: Some(40), bytes: 0 };
+        progress.show(&[work(2), work(3)]);
+        look(&progress, &mut drawn, start);
+        progress.show(&[work(4), work(5)]);
+        look(&progress, &mut drawn, start + SILENCE);
+        let shown = bar(&drawn, Stage::Send).expect("a bar");
+        assert_eq!((shown.position(), shown.length()), (9, Some(80)));
+        progress.show(&[]);
+        look(&progress, &mut drawn, start + SILENCE);
+        assert!(drawn.stages[Stage::Send as usize].is_none());
     }
 
     #[test]

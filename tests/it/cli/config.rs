@@ -197,5 +197,5 @@ fn with_nothing_set_there_is_nothing_to_exchange() {
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", "no peers to exchange with\n"));
     let quiet = env.run(["exchange", "--quiet"]).ended(0);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
-    assert_eq!(env.run(["exchange", "--json"]).ok(), "{\"exchanges\":[],\"failures\":[],\"busy\":[]}\n");
+    assert_eq!(env.run(["exchange", "--json"]).ok(), "{\"exchanges\":[],\"failures\":[],\"busy\":[],\"later\":[]}\n");
 }

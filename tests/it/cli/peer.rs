@@ -287,11 +287,15 @@ fn a_peer_gets_another_name_and_goes() {
 fn peers_are_listed_with_what_is_known_of_them() {
     let env = with_two_folders();
     env.run_in("docs", ["peer", "add", "usb", "../usb", "--receive-only"]).ended(0);
+    let place = env.path("usb").to_string_lossy().len();
     assert_eq!(
         env.run(["peer", "list"]).ok(),
-        "NAME  FOLDER  ADDRESS     DIRECTION  LAST SEEN  LAST KNOWN  LACKS\n\
-         usb   docs    [ROOT]/usb  receive    never      -           everything\n"
-            .replace("ADDRESS     ", &format!("ADDRESS{}", " ".repeat(env.path("usb").to_string_lossy().len() - 5)))
+        format!(
+            "NAME  FOLDER  CONNECTED  LAST SEEN  LAST KNOWN  THEY LACK   WE LACK  DIRECTION\n\
+             usb   docs    path       never      -           everything  -        receive\n\n\
+             NAME  ADDRESS{}  SCHEDULE  STATE\nusb   [ROOT]/usb  always    -\n",
+            " ".repeat(place - "ADDRESS".len())
+        )
     );
     let listed = env.run(["peer", "list", "--json"]).json();
     assert_eq!(listed["peers"][0]["direction"], "receive");

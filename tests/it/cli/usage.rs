@@ -37,7 +37,7 @@ fn the_version_is_that_of_the_crate() {
 #[case::both_directions(&["peer", "add", "nas", "/", "--send-only", "--receive-only"])]
 #[case::bad_name(&["peer", "add", "a/b", "/"])]
 #[case::no_number(&["log", "--limit", "many"])]
-#[case::no_stdio(&["serve"])]
+#[case::stdio_and_more(&["serve", "--stdio", "--loopback"])]
 #[case::no_time(&["restore", "notes.txt"])]
 fn wrong_usage_is_exit_code_2(#[case] arguments: &[&str]) {
     let output = TestEnv::new().run(arguments).ended(2);

@@ -1,45 +1,75 @@
 //! `foldersync status`
 
+mod watch;
+
 use std::io::Write;
+
+use serde::Serialize;
 
 use crate::cli::error::CommandError;
 use crate::cli::exit::ExitCode;
+use crate::cli::live::{self, FolderLive};
 use crate::cli::registry;
 use crate::cli::reports;
 use crate::cli::session::Session;
 use crate::cli::ui::Ui;
 use crate::cli::ui::format::count;
 use crate::cli::ui::style;
+use crate::config::Name;
 use crate::engine::report::StatusReport;
 
 /// Show what changed since the last capture, conflicts, and what peers lack
+///
+/// Also whether a daemon keeps the folder in step, and how it stands with each peer. With `--watch`, what the daemon
+/// does with the folder is shown for as long as it runs: redrawn on a terminal, printed anew in a pipe whenever it
+/// changes.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:\n  foldersync status\n  foldersync --folder ~/docs --json status")]
-pub(crate) struct Args {}
+#[command(
+    after_long_help = "Examples:\n  foldersync status\n  foldersync status --watch\n  foldersync --folder ~/docs --json status"
+)]
+pub(crate) struct Args {
+    /// Show what the daemon does, until it ends
+    #[arg(long)]
+    watch: bool,
+}
 
-pub(crate) fn run(session: &Session, _: &Args) -> Result<ExitCode, CommandError> {
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a StatusReport,
+    daemon: Option<&'a FolderLive>,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
+    if args.watch {
+        return watch::run(session);
+    }
     let folder = session.folder()?;
     let config = session.config()?;
-    let peers: Vec<_> = registry::name_of(&config, folder.root())
-        .map(|name| config.peers_of(name).map(|(peer, _)| peer.to_string()).collect())
-        .unwrap_or_default();
+    let name = registry::name_of(&config, folder.root());
+    let peers: Vec<_> =
+        name.map(|name| config.peers_of(name).map(|(peer, _)| peer.to_string()).collect()).unwrap_or_default();
+    let daemon = live::ask(session).map(|status| FolderLive::of(&status, name));
     let report = folder.status(&peers)?;
     let ui = session.ui();
     if ui.is_json() {
-        ui.json(&report)?;
+        ui.json(&Document { report: &report, daemon: daemon.as_ref() })?;
     } else {
-        print(ui, &report)?;
+        print(ui, &report, daemon.as_ref())?;
     }
     Ok(ExitCode::Done)
 }
 
-fn print(ui: &Ui, report: &StatusReport) -> std::io::Result<()> {
+fn print(ui: &Ui, report: &StatusReport, daemon: Option<&FolderLive>) -> std::io::Result<()> {
     let mut out = ui.out();
     out.styled(style::HEADING, &report.folder)?;
     match report.head {
         Some(head) => writeln!(out, " at {}", head.short())?,
         None => writeln!(out, " without a revision yet")?,
     }
+    out.text(&daemon.map_or_else(|| live::NO_DAEMON.to_owned(), FolderLive::words))?;
+    writeln!(out)?;
     if report.pending {
         writeln!(out, "revisions that came wait to be written here; the next command does it")?;
     }
@@ -74,6 +104,12 @@ fn print(ui: &Ui, report: &StatusReport) -> std::io::Result<()> {
             let seen = out.time(seen);
             write!(out, ", last seen {seen}")?;
         }
+        let name = Name::new(&peer.name).ok();
+        if let Some(live) = daemon.zip(name).and_then(|(daemon, name)| daemon.peers.get(&name)) {
+            let words = live.words(|time| out.time(time));
+            write!(out, ": ")?;
+            out.text(&words)?;
+        }
         writeln!(out)?;
     }
     out.finish()
@@ -95,6 +131,7 @@ mod tests {
             name: name.to_owned(),
             last_known,
             lacks,
+            lacks_files: None,
             last_seen: secs.map(|secs| Timestamp::new(secs, 0)),
         };
         let report = StatusReport {
@@ -113,10 +150,10 @@ mod tests {
             peers: vec![peer("box", None, 0, None), peer("nas", head, 2, Some(0)), peer("usb", head, 0, None)],
         };
         let (ui, page, _) = Ui::captured(false);
-        print(&ui, &report).unwrap();
+        print(&ui, &report, None).unwrap();
         assert_eq!(
             page.text(),
-            "/docs at ababababab\nchange notes.txt\nleft out sub: a nested git repository\n\
+            "/docs at ababababab\nno daemon keeps it in step\nchange notes.txt\nleft out sub: a nested git repository\n\
              conflict a.md: the other version is a (conflict).md\npeer box was never met\n\
              peer nas lacks 2 revisions, last seen 1970-01-01 00:00:00\npeer usb has everything\n"
         );

@@ -1,39 +1,51 @@
 //! `foldersync exchange`
 
+mod by_daemon;
+mod due;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use self::due::{Insists, Later};
+use crate::cli::alone::Alone;
 use crate::cli::error::{CommandError, ErrorDocument, Kind};
 use crate::cli::exit::ExitCode;
 use crate::cli::registry;
 use crate::cli::reports;
 use crate::cli::session::Session;
-use crate::config::{Config, ConfigError, Name};
+use crate::config::{Address, Config, ConfigError, Name, Pause};
 use crate::engine::report::ExchangeReport;
-use crate::engine::{EngineError, Folder};
 
 /// Exchange revisions with peers, once
 ///
-/// Without arguments, every registered folder with every peer of it: the line for cron. What changed is captured
-/// first. Nothing is printed where nothing happened, and one line for a peer where something did. A peer that fails
-/// does not stop the others; the exit code tells the gravest failure. A folder in which another process is at work is
-/// named and left alone, unless `--wait` is given.
+/// Without arguments, every registered folder with every peer of it that is due: the line for cron. What changed is
+/// captured first. Nothing is printed where nothing happened, and one line for a peer where something did. A peer that
+/// fails does not stop the others; the exit code tells the gravest failure. A folder in which another process is at
+/// work is named and left alone, unless `--wait` is given.
+///
+/// Schedules and pauses are heeded: what is not due is left out. A peer that is named is exchanged with whatever its
+/// schedule, but not while it is paused; `--now` overrides both. Where a daemon runs, it does the exchanges, with the
+/// same outcome; where none runs, this command does them itself, with devices too.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "Examples:\n  foldersync exchange\n  foldersync exchange nas\n  foldersync --folder ~/docs exchange --wait\n\nIn a crontab:\n  */10 * * * *  foldersync exchange --quiet"
+    after_long_help = "Examples:\n  foldersync exchange\n  foldersync exchange nas\n  foldersync exchange --now\n  foldersync --folder ~/docs exchange --wait\n\nIn a crontab:\n  */10 * * * *  foldersync exchange --quiet"
 )]
 pub(crate) struct Args {
     /// Peers to exchange with; without them, all
     #[arg(value_name = "PEER")]
     peers: Vec<String>,
+    /// Exchange also what is paused, or not due by its schedule
+    #[arg(long)]
+    now: bool,
     /// Wait while another process is at work in a folder
     #[arg(long)]
     wait: bool,
 }
 
 /// One exchange that is to be done.
+#[derive(Debug, Clone, Copy)]
 struct Task<'a> {
     folder: &'a Name,
     path: &'a Path,
@@ -46,6 +58,8 @@ enum Outcome {
     /// Another process is at work there, and nobody waits.
     Busy(CommandError),
     Failed(CommandError),
+    /// It is not due.
+    Later(Later),
 }
 
 /// What `--json` prints.
@@ -54,6 +68,7 @@ struct Document<'a> {
     exchanges: Vec<&'a ExchangeReport>,
     failures: Vec<FailureDocument<'a>>,
     busy: Vec<FailureDocument<'a>>,
+    later: Vec<LaterDocument<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,6 +79,14 @@ struct FailureDocument<'a> {
     error: ErrorDocument<'a>,
 }
 
+#[derive(Debug, Serialize)]
+struct LaterDocument<'a> {
+    folder: String,
+    peer: &'a Name,
+    #[serde(flatten)]
+    later: &'a Later,
+}
+
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let config = session.config()?;
     let folders = registry::chosen_folders(session, &config)?;
@@ -72,24 +95,71 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     if tasks.is_empty() && !ui.is_json() {
         ui.status("no peers to exchange with");
     }
-
-    let mut outcomes = Vec::new();
-    let mut code = ExitCode::Done;
-    for folder_tasks in tasks.chunk_by(|one, other| one.folder == other.folder) {
-        let mut folder = None;
-        for task in folder_tasks {
-            let outcome = exchange(session, &config, task, args.wait, &mut folder);
-            code = code.and(outcome.exit_code());
-            if !ui.is_json() {
-                tell(session, task, &outcome)?;
-            }
-            outcomes.push((task, outcome));
+    let insists = match (args.now, args.peers.is_empty()) {
+        (true, _) => Insists::Now,
+        (_, false) => Insists::Names,
+        _ => Insists::No,
+    };
+    let mut round = Round { session, named: insists == Insists::Names, outcomes: Vec::new() };
+    let mut due = Vec::new();
+    for task in tasks {
+        match due::later_than_now(&config, &task, insists) {
+            Some(later) => round.note(task, Outcome::Later(later))?,
+            None => due.push(task),
         }
     }
-    if ui.is_json() {
-        ui.json(&document(&outcomes))?;
+    if !due.is_empty() {
+        exchange(&mut round, &config, due, args.wait)?;
     }
-    Ok(code)
+    if ui.is_json() {
+        ui.json(&document(&round.outcomes))?;
+    }
+    Ok(round.outcomes.iter().fold(ExitCode::Done, |code, (_, outcome)| code.and(outcome.exit_code())))
+}
+
+/// Does what is due: by the daemon if one runs, otherwise here.
+fn exchange<'a>(round: &mut Round<'a>, config: &Config, due: Vec<Task<'a>>, wait: bool) -> Result<(), CommandError> {
+    let session = round.session;
+    let mut here = due;
+    if by_daemon::is_there(session)? {
+        // The daemon does not touch what is paused.
+        let now = Session::silent_context().clock.now();
+        let (paused, open) = here.into_iter().partition(|task| config.pause_of(task.folder, now) != Pause::No);
+        here = paused;
+        by_daemon::exchange(round, open, wait)?;
+        let needs_daemon = |task: &Task<'_>| matches!(config.peers[task.peer].address, Address::Device(_));
+        let (refused, rest) = here.into_iter().partition(needs_daemon);
+        here = rest;
+        for task in refused {
+            let told = format!("the daemon leaves folder `{}` alone: it is paused", task.folder);
+            let error = CommandError::new(Kind::Failed, told).with_hint("`foldersync resume` in it ends the pause");
+            round.note(task, Outcome::Failed(error))?;
+        }
+    }
+    let mut alone = Alone::new(session, config);
+    for task in here {
+        let outcome = Outcome::new(alone.exchange(task.folder, task.path, task.peer, wait), wait);
+        round.note(task, outcome)?;
+    }
+    Ok(())
+}
+
+/// One run of the command: what was done, told as it happens.
+struct Round<'a> {
+    session: &'a Session,
+    /// Whether the peers were named.
+    named: bool,
+    outcomes: Vec<(Task<'a>, Outcome)>,
+}
+
+impl<'a> Round<'a> {
+    fn note(&mut self, task: Task<'a>, outcome: Outcome) -> Result<(), CommandError> {
+        if !self.session.ui().is_json() {
+            tell(self.session, &task, &outcome, self.named)?;
+        }
+        self.outcomes.push((task, outcome));
+        Ok(())
+    }
 }
 
 /// What is to be done: each folder with each of its peers that is meant.
@@ -117,38 +187,26 @@ fn tasks<'a>(
     Ok(tasks)
 }
 
-/// One exchange. The folder is opened for the first of its peers and stays open for the others.
-fn exchange(session: &Session, config: &Config, task: &Task<'_>, wait: bool, open: &mut Option<Folder>) -> Outcome {
-    let target = match registry::target(task.peer, &config.peers[task.peer], Some(task.folder)) {
-        Ok(target) => target,
-        Err(error) => return Outcome::Failed(error),
-    };
-    let mut run = || -> Result<ExchangeReport, EngineError> {
-        let folder = match open.take() {
-            Some(folder) => folder,
-            None => Folder::open(task.path, session.context())?,
-        };
-        open.insert(folder).exchange(&target, wait)
-    };
-    match run().map_err(CommandError::from) {
-        Ok(report) => Outcome::Done(report),
-        Err(error) if error.kind == Kind::Busy && !wait => Outcome::Busy(error),
-        Err(error) => Outcome::Failed(error),
-    }
-}
-
 impl Outcome {
+    fn new(result: Result<ExchangeReport, CommandError>, wait: bool) -> Self {
+        match result {
+            Ok(report) => Self::Done(report),
+            Err(error) if error.kind == Kind::Busy && !wait => Self::Busy(error),
+            Err(error) => Self::Failed(error),
+        }
+    }
+
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Done(report) => ExitCode::left_out_if(!report.left_out.is_empty() || !report.conflicts.is_empty()),
             // For cron: who is at work there does what was to be done.
-            Self::Busy(_) => ExitCode::Done,
+            Self::Busy(_) | Self::Later(_) => ExitCode::Done,
             Self::Failed(error) => error.kind.exit_code(),
         }
     }
 }
 
-fn tell(session: &Session, task: &Task<'_>, outcome: &Outcome) -> Result<(), CommandError> {
+fn tell(session: &Session, task: &Task<'_>, outcome: &Outcome, named: bool) -> Result<(), CommandError> {
     let ui = session.ui();
     match outcome {
         Outcome::Done(report) => {
@@ -164,11 +222,17 @@ fn tell(session: &Session, task: &Task<'_>, outcome: &Outcome) -> Result<(), Com
         }
         Outcome::Busy(error) => ui.status(&format!("{} with {}: {}", task.folder, task.peer, error.message())),
         Outcome::Failed(error) => error.print_for(ui, &format!("{} with {}", task.folder, task.peer)),
+        // Whoever named the peer expects an answer.
+        Outcome::Later(later) if named || ui.is_verbose() => {
+            let why = later.words(|time| ui.time(time));
+            ui.status(&format!("{} with {}: {why}", task.folder, task.peer));
+        }
+        Outcome::Later(_) => {}
     }
     Ok(())
 }
 
-fn document<'a>(outcomes: &'a [(&Task<'a>, Outcome)]) -> Document<'a> {
+fn document<'a>(outcomes: &'a [(Task<'a>, Outcome)]) -> Document<'a> {
     let mut document = Document::default();
     for (task, outcome) in outcomes {
         let failure = |error: &'a CommandError| FailureDocument {
@@ -180,6 +244,10 @@ fn document<'a>(outcomes: &'a [(&Task<'a>, Outcome)]) -> Document<'a> {
             Outcome::Done(report) => document.exchanges.push(report),
             Outcome::Busy(error) => document.busy.push(failure(error)),
             Outcome::Failed(error) => document.failures.push(failure(error)),
+            Outcome::Later(later) => {
+                let folder = task.path.display().to_string();
+                document.later.push(LaterDocument { folder, peer: task.peer, later });
+            }
         }
     }
     document

@@ -1,0 +1,143 @@
+//! Exchanges with devices while no daemon runs: a network that lives as long as they last.
+//!
+//! For cron, and for whoever says `exchange`. It dials the peers that are meant, does one exchange after the other, and
+//! closes. Whoever dials this device meanwhile is let in if it is a peer, and hears nothing. It keeps nothing but the
+//! addresses at which peers were found; a kill costs what a lost connection costs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{DaemonError, link, memory};
+use crate::config::{Config, Home, Name, Rates};
+use crate::engine::report::ExchangeReport;
+use crate::engine::{Context, EngineError, ExchangeOptions, Folder};
+use crate::id::DeviceId;
+use crate::transport::TransportError;
+use crate::transport::network::{Gate, Hints, Link, Network, NetworkOptions, PathKind, RelayChoice};
+use crate::transport::throttle::Limiter;
+
+/// How long a device may take to answer when it is dialed.
+const DIAL: Duration = Duration::from_secs(8);
+
+/// Lets in the configured peers.
+struct Peers(Vec<DeviceId>);
+
+impl Gate for Peers {
+    fn admits(&self, device: DeviceId) -> bool {
+        self.0.contains(&device)
+    }
+
+    fn pairs(&self) -> bool {
+        false
+    }
+}
+
+/// Limits for sending and for receiving.
+struct Limits(Arc<Limiter>, Arc<Limiter>);
+
+impl Limits {
+    fn new(rates: Rates) -> Self {
+        let limiter = |rate: crate::config::Rate| Arc::new(Limiter::new(rate.bytes_per_second()));
+        Self(limiter(rates.upload), limiter(rates.download))
+    }
+}
+
+/// A network for some exchanges.
+pub struct Once {
+    config: Config,
+    state: PathBuf,
+    network: Network,
+    links: BTreeMap<Name, Link>,
+    all: Limits,
+    now: jiff::Zoned,
+}
+
+impl Once {
+    /// Opens the network by the configuration of `home`: on the port of the device, or on any if that is in use.
+    pub fn open(home: &Home, context: &Context) -> Result<Self, DaemonError> {
+        let config = home.load()?;
+        let secret = home.device_key()?.secret();
+        let admitted: Vec<_> = config.peers.values().filter_map(|peer| peer.key().copied()).collect();
+        let open = |port| {
+            let options = NetworkOptions {
+                secret,
+                port,
+                loopback_only: false,
+                relay: RelayChoice::None,
+                local_discovery: config.device.local_discovery(),
+            };
+            Network::open(options, Arc::new(Peers(admitted.clone())))
+        };
+        let network = match open(config.device.port()) {
+            Err(TransportError::PortInUse { .. }) => open(0)?,
+            opened => opened?,
+        };
+        let now = context.clock.now();
+        let nanos = i32::try_from(now.nanos).unwrap_or(0);
+        let now = jiff::Timestamp::new(now.secs, nanos).unwrap_or_default().to_zoned(context.zone.clone());
+        let all = Limits::new(config.rates_in_all(&now));
+        Ok(Self { state: home.dir().join("state"), config, network, links: BTreeMap::new(), all, now })
+    }
+
+    /// One exchange of this folder with a device that is a peer of it.
+    pub fn exchange(
+        &mut self,
+        folder: &Folder,
+        name: &Name,
+        peer: &Name,
+        wait: bool,
+    ) -> Result<ExchangeReport, EngineError> {
+        let link = self.link(peer)?;
+        let settings = &self.config.peers[peer];
+        let direction = settings.direction_of(name);
+        let options = ExchangeOptions {
+            send: direction.sends(),
+            receive: direction.receives(),
+            join: settings.join,
+            wait,
+            device: settings.key().copied(),
+            ..ExchangeOptions::default()
+        };
+        let own = Limits::new(self.config.rates_of(peer, &self.now));
+        let connection = link::open_exchange(&link, folder)?;
+        let connection = connection.limited(vec![own.0, Arc::clone(&self.all.0)], vec![own.1, Arc::clone(&self.all.1)]);
+        folder.exchange_over(connection, peer.as_str(), options)
+    }
+
+    /// The link with a peer: the one that is there, or a new one.
+    fn link(&mut self, peer: &Name) -> Result<Link, EngineError> {
+        if let Some(link) = self.links.get(peer).filter(|link| !link.is_closed()) {
+            return Ok(link.clone());
+        }
+        let unreachable =
+            |why: &dyn std::fmt::Display| EngineError::Unreachable { peer: peer.to_string(), why: why.to_string() };
+        let settings = self.config.peers.get(peer).ok_or_else(|| unreachable(&"it is no peer any more"))?;
+        let device = *settings.key().ok_or_else(|| unreachable(&"its device key is not known"))?;
+        let mut addresses: Vec<String> = settings.hosts().map(ToString::to_string).collect();
+        for last in memory::addresses(&self.state, peer) {
+            if !addresses.contains(&last) {
+                addresses.push(last);
+            }
+        }
+        let hints = Hints { addresses, relay: None, relay_certificate: None };
+        let link = self.network.dial(device, &hints, DIAL).map_err(|error| match error {
+            TransportError::Refused { .. } => EngineError::Transport(error),
+            error => unreachable(&error),
+        })?;
+        let path = link.path();
+        if matches!(path.kind, PathKind::Direct | PathKind::Local) {
+            memory::remember_address(&self.state, peer, &path.remote);
+        }
+        self.links.insert(peer.clone(), link.clone());
+        Ok(link)
+    }
+}
+
+impl Drop for Once {
+    /// Waits, for some seconds at most, until the other sides have what was sent.
+    fn drop(&mut self) {
+        self.network.close();
+    }
+}

@@ -7,6 +7,8 @@
 mod commands;
 mod error;
 mod exit;
+mod follow;
+mod foreground;
 mod global;
 mod man;
 mod paths;

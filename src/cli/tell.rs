@@ -35,8 +35,7 @@ pub(crate) fn next(client: &mut Client) -> Result<Answer, CommandError> {
 /// Tells a running daemon that the configuration has changed, so that it reads it again. What it makes of it is its
 /// matter; a daemon that does not answer finds it when it starts.
 pub(crate) fn tell_daemon(session: &Session) {
-    let told =
-        ask(session, &Ask::Reload).and_then(|client| client.map_or(Ok(None), |mut client| next(&mut client).map(Some)));
+    let told = ask(session, &Ask::Reload).and_then(|client| client.map_or(Ok(None), |mut client| next(&mut client).map(Some)));
     if let Err(error) = told {
         session.ui().warning(&format!("the running daemon was not told: {}", error.message()));
     }

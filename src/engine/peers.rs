@@ -94,9 +94,7 @@ impl Folder {
     pub fn peer_has(&self, peer: &str, revision: CommitId) -> Result<bool, EngineError> {
         match self.last_known(peer)? {
             Some(known) if known == revision => Ok(true),
-            Some(known) if self.store.objects().exists(&known.into()) => {
-                Ok(self.graph().is_ancestor(revision, known)?)
-            }
+            Some(known) if self.store.objects().exists(&known.into()) => Ok(self.graph().is_ancestor(revision, known)?),
             _ => Ok(false),
         }
     }

@@ -63,10 +63,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         verbose: session.ui().is_verbose(),
         filter: None,
     };
-    let log =
-        Log::start(&options.with_environment()).map_err(|error| CommandError::from_source(Kind::Usage, &error))?;
-    let daemon =
-        Daemon::start(&session.home()?, &Session::silent_context(), DaemonOptions { loopback_only: args.loopback })?;
+    let log = Log::start(&options.with_environment()).map_err(|error| CommandError::from_source(Kind::Usage, &error))?;
+    let daemon = Daemon::start(
+        &session.home()?,
+        &Session::silent_context(),
+        DaemonOptions { loopback_only: args.loopback },
+    )?;
     let orders = daemon.orders();
     let _signals = Signals::listen(move |signal| {
         let order = match signal {

@@ -32,8 +32,6 @@ const POLL: Duration = Duration::from_mins(1);
 const YOUNG: Duration = Duration::from_secs(5);
 /// How soon an exchange is tried again for which somebody had no time.
 const BUSY: Duration = Duration::from_millis(200);
-/// The news of so many folders that are not open is kept.
-const EARLY: usize = 256;
 /// How often the state of the connection is written on the board.
 const GLANCE: Duration = Duration::from_secs(30);
 
@@ -55,7 +53,7 @@ pub(super) type Outcome = Result<ExchangeReport, Trouble>;
 
 /// What the thread of a peer is told.
 pub(super) enum ToPeer {
-    /// A folder has become usable: look again.
+    /// Something has changed: look again.
     Look,
     /// The head of a folder here has moved.
     Ours(Name),
@@ -134,8 +132,6 @@ pub(super) struct Driver {
     settings: PeerSettings,
     inbox: Receiver<ToPeer>,
     pairs: BTreeMap<Name, Pair>,
-    /// What was heard of folders that were not open then.
-    early: BTreeMap<FolderId, (Option<CommitId>, DeviceId)>,
     live: Option<Live>,
     links: u64,
     dialing: bool,
@@ -156,7 +152,6 @@ impl Driver {
             settings,
             inbox,
             pairs,
-            early: BTreeMap::new(),
             live: None,
             links: 0,
             dialing: false,
@@ -216,15 +211,7 @@ impl Driver {
 
     fn hear(&mut self, message: ToPeer) {
         match message {
-            ToPeer::Stop => {}
-            ToPeer::Look => {
-                if let Some(live) = &self.live {
-                    self.pairs.keys().for_each(|folder| live.say_head(&self.shared, folder));
-                }
-                for (folder, (head, by)) in std::mem::take(&mut self.early) {
-                    self.heard(folder, head, by);
-                }
-            }
+            ToPeer::Look | ToPeer::Stop => {}
             ToPeer::Ours(folder) => {
                 if let Some(pair) = self.pairs.get_mut(&folder) {
                     pair.changed();
@@ -273,7 +260,10 @@ impl Driver {
             let lower = self.shared.device < link.device();
             // Dialed by the lower key.
             let by_lower = |link: &Link| link.is_ours() == lower;
-            if !old.link.is_closed() && old.since.elapsed() < YOUNG && (by_lower(&old.link) || !by_lower(&link)) {
+            if !old.link.is_closed()
+                && old.since.elapsed() < YOUNG
+                && (by_lower(&old.link) || !by_lower(&link))
+            {
                 link.close("there is another connection");
                 self.live = Some(old);
                 return;
@@ -281,7 +271,6 @@ impl Driver {
             old.link.close("there is a newer connection");
         }
         self.links += 1;
-        self.early.clear();
         self.failures = 0;
         tracing::info!(peer = %self.name, ours = link.is_ours(), "connected");
         for pair in self.pairs.values_mut() {
@@ -381,13 +370,7 @@ impl Driver {
     // What is known.
 
     fn heard(&mut self, folder: FolderId, head: Option<CommitId>, by: DeviceId) {
-        let Some(name) = self.shared.folder_with(folder) else {
-            // It may not be open yet.
-            if self.early.len() < EARLY || self.early.contains_key(&folder) {
-                self.early.insert(folder, (head, by));
-            }
-            return;
-        };
+        let Some(name) = self.shared.folder_with(folder) else { return };
         let Some(pair) = self.pairs.get_mut(&name) else { return };
         pair.heard = true;
         if pair.theirs != head {
@@ -486,7 +469,8 @@ impl Driver {
                 (have, they)
             }
         };
-        let fetched_elsewhere = theirs.is_some_and(|theirs| self.shared.is_fetched_elsewhere(name, theirs, &self.name));
+        let fetched_elsewhere =
+            theirs.is_some_and(|theirs| self.shared.is_fetched_elsewhere(name, theirs, &self.name));
         Ok(Known {
             ours,
             theirs,
@@ -648,8 +632,7 @@ impl Driver {
             state.exchanging = true;
             state.next_try = None;
         });
-        let (shared, peer, name, folder) =
-            (Arc::clone(&self.shared), self.name.clone(), name.clone(), Arc::clone(folder));
+        let (shared, peer, name, folder) = (Arc::clone(&self.shared), self.name.clone(), name.clone(), Arc::clone(folder));
         let upload = vec![Arc::clone(&self.upload), Arc::clone(&self.shared.upload)];
         let download = vec![Arc::clone(&self.download), Arc::clone(&self.shared.download)];
         let link = self.live.as_ref().map(|live| live.link.clone());
@@ -663,9 +646,10 @@ impl Driver {
                     folder.exchange_over(connection.limited(upload, download), peer.as_str(), options)
                 }
                 (None, Some(target)) => folder.exchange(&target, true),
-                (None, None) => {
-                    Err(EngineError::Unreachable { peer: peer.to_string(), why: "there is no connection".to_owned() })
-                }
+                (None, None) => Err(EngineError::Unreachable {
+                    peer: peer.to_string(),
+                    why: "there is no connection".to_owned(),
+                }),
             };
             let outcome = run().map_err(Trouble::from);
             shared.tell_peer(&peer, ToPeer::Ended(name, outcome));

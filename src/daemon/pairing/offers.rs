@@ -127,12 +127,13 @@ impl Kept {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+// 32 bytes in hexadecimal, as the key of a device is written.
+
+fn hex(bytes: [u8; 32]) -> String {
+    DeviceId::from_bytes(bytes).to_string()
 }
 
 fn bytes_of(hex: &str) -> Option<[u8; 32]> {
-    // The key of a device is written alike.
     hex.parse::<DeviceId>().ok().map(|id| *id.as_bytes())
 }
 
@@ -189,7 +190,7 @@ impl Offers {
         }
         // So that a number of before this start never means another offer.
         let number = offers.iter().map(|offer| offer.number + 1).fold(now.secs.unsigned_abs() << 8, u64::max);
-        let secret_hash = hex(secret.hash().as_bytes());
+        let secret_hash = hex(*secret.hash().as_bytes());
         offers.push(Kept { number, secret_hash, expires, folder, folder_id, grant, used: false, end: None });
         self.save(&offers)?;
         state.offers = offers;
@@ -238,8 +239,128 @@ impl Offers {
         match find(&state.unwrap_or_else(PoisonError::into_inner).0) {
             Some(Kept { end: Some(end), folder, .. }) => Standing::Ended(folder, end),
             // Whoever came in time is being heard.
-            Some(offer) if offer.used || now < offer.expires => Standing::Open,
+            Some(offer) if now < offer.expires || (offer.used && offer.is_remembered(now)) => Standing::Open,
             _ => Standing::Over,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::pairing::{Channel, Event, Joiner, Sharer};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const NOW: Timestamp = Timestamp::new(1_000_000, 0);
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::new(NOW.secs + secs, 0)
+    }
+
+    fn proof(secret: u8) -> Proof {
+        let channel =
+            Channel { joiner: DeviceId::from_bytes([1; 32]), sharer: DeviceId::from_bytes([2; 32]), keying: [3; 32] };
+        let mut joiner = Joiner::new(&Secret::new([secret; 16]), channel.clone(), "laptop".to_owned()).unwrap();
+        let mut sharer = Sharer::new(channel);
+        sharer.receive(&joiner.take_output()).unwrap();
+        match sharer.next_event() {
+            Some(Event::Knocked(proof)) => proof,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    struct Place {
+        _dir: tempfile::TempDir,
+        home: Home,
+    }
+
+    fn place() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        Place { _dir: dir, home }
+    }
+
+    /// An offer that holds for 100 s.
+    fn add(offers: &Offers, secret: u8) -> u64 {
+        let folder = (Name::new("docs").unwrap(), FolderId::from_bytes([4; 16]));
+        offers.add(NOW, &Secret::new([secret; 16]), at(100), folder, Right::Read).unwrap()
+    }
+
+    #[test]
+    fn an_offer_is_burnt_for_good_and_survives_a_restart() {
+        let place = place();
+        let offers = Offers::load(place.home.clone());
+        assert!(!offers.hear_strangers(NOW));
+        let number = add(&offers, 0xa5);
+        assert!(offers.hear_strangers(NOW));
+        let file = place.home.dir().join("state/offers.json");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!std::fs::read_to_string(&file).unwrap().contains("a5a5"));
+
+        let offers = Offers::load(place.home.clone());
+        let up = offers.take_up(at(99), &proof(0xa5)).unwrap();
+        assert_eq!((up.number, up.folder.as_str(), up.accepted.grant()), (number, "docs", Grant::Receive));
+        for offers in [offers, Offers::load(place.home.clone())] {
+            assert_eq!(offers.take_up(at(99), &proof(0xa5)).err(), Some(PairingError::Used));
+        }
+    }
+
+    #[test]
+    fn who_comes_late_is_told_for_an_hour() {
+        let place = place();
+        let offers = Offers::load(place.home.clone());
+        let number = add(&offers, 1);
+        assert_eq!(offers.wait(number, at(99), Duration::ZERO), Standing::Open);
+        assert_eq!(offers.wait(number, at(100), Duration::ZERO), Standing::Over);
+        assert_eq!(offers.take_up(at(100), &proof(1)).err(), Some(PairingError::Expired));
+        assert!(offers.hear_strangers(at(100 + REMEMBERED - 1)));
+        assert!(!offers.hear_strangers(at(100 + REMEMBERED)));
+    }
+
+    #[test]
+    fn an_offer_that_cannot_be_burnt_durably_is_refused() {
+        let place = place();
+        let offers = Offers::load(place.home.clone());
+        add(&offers, 1);
+        std::fs::remove_dir_all(place.home.dir()).unwrap();
+        std::fs::write(place.home.dir(), "in the way").unwrap();
+        assert_eq!(offers.take_up(NOW, &proof(1)).err(), Some(PairingError::Internal));
+        assert_eq!(offers.take_up(NOW, &proof(1)).err(), Some(PairingError::Used));
+    }
+
+    #[test]
+    fn who_guesses_is_not_heard_for_a_while_and_burns_nothing() {
+        let place = place();
+        let offers = Offers::load(place.home.clone());
+        add(&offers, 1);
+        for wrong in 0..WRONG {
+            assert!(offers.hear_strangers(NOW), "{wrong}");
+            assert_eq!(offers.take_up(NOW, &proof(9)).err(), Some(PairingError::WrongSecret));
+        }
+        assert!(!offers.hear_strangers(NOW));
+        assert!(offers.take_up(NOW, &proof(1)).is_ok());
+    }
+
+    #[test]
+    fn who_waits_hears_of_the_end() {
+        let place = place();
+        let offers = Offers::load(place.home.clone());
+        let number = add(&offers, 1);
+        let end = End::Failed("no".to_owned());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| offers.wait(number, NOW, Duration::from_mins(1)));
+            offers.ended(number, end.clone());
+            assert_eq!(waiting.join().unwrap(), Standing::Ended(Name::new("docs").unwrap(), end));
+        });
+        assert_eq!(offers.wait(number + 1, NOW, Duration::ZERO), Standing::Over);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_offers_nothing() {
+        let place = place();
+        for content in ["", "{}", "{\"version\": 9, \"offers\": []}"] {
+            place.home.write_state(FILE, content.as_bytes()).unwrap();
+            assert!(!Offers::load(place.home.clone()).hear_strangers(NOW));
         }
     }
 }

@@ -24,12 +24,11 @@ pub(super) fn pin(
     direction: Direction,
 ) -> Result<Name, Refusal> {
     let Device { key, name, hosts } = device;
-    let (name, mut peer) = match config.peer_with_key(&key) {
-        Some((name, peer)) => (name.clone(), peer.clone()),
-        None => {
-            let name = Name::from_text(name, "peer").unique(|name| config.peers.contains_key(name));
-            (name, PeerSettings::new(Address::Device(DeviceAddress { key, host: None })))
-        }
+    let (name, mut peer) = if let Some((name, peer)) = config.peer_with_key(&key) {
+        (name.clone(), peer.clone())
+    } else {
+        let name = Name::from_text(name, "peer").unique(|name| config.peers.contains_key(name));
+        (name, PeerSettings::new(Address::Device(DeviceAddress { key, host: None })))
     };
     let Address::Device(address) = &mut peer.address else {
         // It leads to one folder, and by another way.

@@ -101,6 +101,7 @@ impl Running {
 }
 
 impl Drop for Running {
+    #[expect(clippy::print_stderr, reason = "a test that fails shows what the daemon did")]
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());

@@ -92,7 +92,7 @@ fn share_and_join_is_all_it_takes() {
         assert_eq!(config.peers[&name(peer)].folders, [name("docs")]);
         // Whoever reads the logs, or what is kept, cannot join with that.
         let secret: Ticket = ticket.parse().unwrap();
-        let secret: String = secret.secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = secret.secret.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         let kept = fs::read_to_string(running.home.dir().join("state/offers.json")).unwrap_or_default();
         for text in [running.log(), kept] {
             assert!(!text.contains(&secret) && !text.contains(&ticket) && !text.contains(&ticket[..60]), "{text}");
@@ -216,7 +216,7 @@ fn a_peer_that_is_removed_is_cut_off_at_once() {
     env.write("copy/notes.txt", "edited on the laptop\n");
     let (answers, _) = laptop.ask(&Ask::Exchange { pairs: vec![(name("docs"), name("nas"))] });
     let Some(Answer::Exchanged(exchanged)) = answers.first() else { panic!("{answers:?}") };
-    let refusal = exchanged.outcome.as_ref().err().expect("it is refused");
+    let refusal = exchanged.outcome.as_ref().expect_err("it is refused");
     assert!(refusal.message.contains("it does not know this device's key"), "{refusal:?}");
     assert_eq!(env.read("docs/notes.txt"), "from the nas\n");
     // A new ticket makes it a peer again, in the place where it was.

@@ -184,7 +184,7 @@ fn environment() -> Roff {
 }
 
 /// What each command prints with `--json`: its name, and the fields of its document.
-const DOCUMENTS: [(&str, &str); 19] = [
+const DOCUMENTS: [(&str, &str); 21] = [
     ("init", "folder, folder_id, capture (as commit prints)"),
     (
         "clone",
@@ -205,6 +205,11 @@ const DOCUMENTS: [(&str, &str); 19] = [
     ("diff", "from, to, from_size, to_size, binary, text (null where binary)"),
     ("revert, restore, conflicts resolve", "head, changes, captured_first, left_out"),
     ("conflicts", "conflicts (each path, copy, device, time)"),
+    (
+        "share",
+        "a document a line: ticket, folder, read_only, expires; then, when somebody has joined, peer, device_name, device, folder",
+    ),
+    ("join", "peer, device_name, device, folder, path, read_only, note"),
     (
         "peer list",
         "peers (each name, address, addresses, key, folders, direction, directions, join, every, from, to, days, upload, \

@@ -8,6 +8,8 @@ mod alone;
 mod commands;
 mod error;
 mod exit;
+mod follow;
+mod foreground;
 mod global;
 mod live;
 mod man;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table, TableLike, TomlError, Value};
 
+use super::device::{Relay, RelayCertificate};
 use super::error::ConfigError;
 use super::name::Name;
 use super::pause::Pause;
@@ -135,6 +136,16 @@ impl Editor {
             peers.remove(name.as_str());
         }
         self.config.peers.remove(name);
+    }
+
+    /// Sets the relay of this device, and what its certificate must be.
+    pub fn set_relay(&mut self, relay: &Relay, certificate: Option<&RelayCertificate>) {
+        self.config.device.relay = Some(relay.clone());
+        self.config.device.relay_certificate = certificate.cloned();
+        let device = self.document.entry("device").or_insert_with(toml_edit::table);
+        let device = device.as_table_like_mut().expect("the text was read as a configuration, where this is a table");
+        put(device, "relay", Some(relay.to_string().into()));
+        put(device, "relay_certificate", text(certificate));
     }
 
     /// The table `[family.name]`, made where it is missing.

@@ -28,6 +28,14 @@ pub(super) fn make_home(dir: &Path) -> io::Result<()> {
     guard(dir)
 }
 
+/// Makes a directory in the home, readable by its owner alone, where it is missing.
+pub(super) fn make_private(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 /// Writes the rules that keep secrets out of a folder around the home, where there are none.
 pub(super) fn guard(dir: &Path) -> io::Result<()> {
     let rules = dir.join(RULES);

@@ -17,6 +17,9 @@ use super::key::DeviceKey;
 use super::name::Name;
 use super::schema::Config;
 
+/// The directory in the home for what the daemon keeps.
+const STATE: &str = "state";
+
 /// The directory of `config.toml` and `device.key`. It need not exist; it is made when something is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -103,6 +106,26 @@ impl Home {
         let written = file::guard(&self.0);
         written.map_err(|source| ConfigError::Write { path: self.0.join(file::RULES), source })?;
         DeviceKey::make(&path)
+    }
+
+    /// What the daemon keeps under this name in `state`; none where nothing is kept.
+    pub fn read_state(&self, name: &str) -> Result<Option<Vec<u8>>, ConfigError> {
+        let path = self.0.join(STATE).join(name);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ConfigError::Read { path, source }),
+            Ok(content) => Ok(Some(content)),
+        }
+    }
+
+    /// Keeps something in `state`, for the owner alone to read: whole, and durable before this returns.
+    pub fn write_state(&self, name: &str, content: &[u8]) -> Result<(), ConfigError> {
+        let dir = self.0.join(STATE);
+        let path = dir.join(name);
+        file::make_home(&self.0)
+            .and_then(|()| file::make_private(&dir))
+            .and_then(|()| file::replace(&path, content, Mode::RUSR | Mode::WUSR))
+            .map_err(|source| ConfigError::Write { path, source })
     }
 
     /// Keeps other writers out until the file is dropped. A lock of a process that died is free.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::board::Doing;
 use super::control::{Answer, Ask, Control, Exchanged, Refusal, answer, question};
+use super::pairing;
 use super::peer::{ToPeer, Trouble};
 use super::shared::{Shared, ToFolder};
 use super::{DaemonStatus, Order, status};
@@ -40,6 +41,14 @@ impl From<crate::engine::EngineError> for Refusal {
 
 fn refusal(failure: Failure, message: String) -> Refusal {
     Refusal { failure, message, hint: None }
+}
+
+/// Has the daemon read the configuration again.
+pub(super) fn reload(orders: &mpsc::Sender<Order>) -> Result<(), Refusal> {
+    let (told, hears) = mpsc::channel();
+    let gone = || refusal(Failure::Busy, "the daemon is stopping".to_owned());
+    orders.send(Order::Reload(Some(told))).map_err(|_| gone())?;
+    hears.recv().unwrap_or_else(|_| Err(gone()))
 }
 
 /// Who answers.
@@ -80,11 +89,21 @@ impl Asked {
         let last = match question(stream)? {
             Ask::Status => return answer(stream, &Answer::Progress(Box::new(self.status()))),
             Ask::Watch => return self.watch(stream, &|| false),
-            Ask::Reload => self.reload(),
+            Ask::Reload => reload(&self.orders).map_or_else(Answer::Error, |()| Answer::Done),
             Ask::Exchange { pairs } => self.exchange(stream, pairs)?,
             Ask::Wait { folder, peers, path } => self.wait(stream, &folder, &peers, path.as_deref())?,
-            Ask::Share { .. } | Ask::Joined { .. } | Ask::Join { .. } => {
-                Answer::Error(refusal(Failure::Failed, "this daemon does not pair".to_owned()))
+            Ask::Share { folder, read_only, expires } => {
+                pairing::offer(&self.shared, &folder, read_only, expires).unwrap_or_else(Answer::Error)
+            }
+            Ask::Joined { offer } => {
+                let mut alive = || answer(stream, &Answer::Progress(Box::new(self.status())));
+                pairing::joined(&self.shared, offer, &mut alive)?.unwrap_or_else(Answer::Error)
+            }
+            Ask::Join { ticket, path } => {
+                let mut tell = |news: Option<Answer>| {
+                    answer(stream, &news.unwrap_or_else(|| Answer::Progress(Box::new(self.status()))))
+                };
+                pairing::join(&self.shared, &self.orders, &ticket.0, &path, &mut tell)?.unwrap_or_else(Answer::Error)
             }
         };
         answer(stream, &last)
@@ -100,16 +119,6 @@ impl Asked {
             seen = self.shared.board.wait(seen, LATER);
         }
         Ok(())
-    }
-
-    fn reload(&self) -> Answer {
-        let (told, hears) = mpsc::channel();
-        let gone = || refusal(Failure::Busy, "the daemon is stopping".to_owned());
-        let done = self.orders.send(Order::Reload(Some(told))).map_err(|_| gone());
-        match done.and_then(|()| hears.recv().unwrap_or_else(|_| Err(gone()))) {
-            Ok(()) => Answer::Done,
-            Err(refusal) => Answer::Error(refusal),
-        }
     }
 
     fn exchange(&self, stream: &UnixStream, pairs: Vec<(Name, Name)>) -> io::Result<Answer> {

@@ -124,6 +124,8 @@ pub struct PairState {
     pub last: Option<Timestamp>,
     /// Why the last exchange failed, if it did.
     pub trouble: Option<String>,
+    /// Why the two are not in step, where that is by what each may do.
+    pub note: Option<String>,
     /// When the next exchange is tried or due.
     pub next_try: Option<Timestamp>,
 }

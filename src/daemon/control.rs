@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::board::DaemonStatus;
+use crate::clock::Timestamp;
 use crate::config::{Home, Name};
 use crate::engine::Failure;
 use crate::engine::report::ExchangeReport;
@@ -22,6 +23,17 @@ use crate::engine::report::ExchangeReport;
 const QUESTION: u64 = 64 << 10;
 /// How long a question may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A text that holds a secret: it is handed on, and never printed by accident.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secretive(pub String);
+
+impl std::fmt::Debug for Secretive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secretive(..)")
+    }
+}
 
 /// What a command asks of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +76,7 @@ pub enum Ask {
     /// To take part in a folder.
     Join {
         /// The ticket.
-        ticket: String,
+        ticket: Secretive,
         /// Where to put the folder.
         path: PathBuf,
     },
@@ -81,9 +93,11 @@ pub enum Answer {
     /// A ticket.
     Ticket {
         /// The text to give to the other side.
-        text: String,
+        text: Secretive,
         /// Its number, for [`Ask::Joined`].
         offer: u64,
+        /// When it is over.
+        expires: Timestamp,
     },
     /// Somebody has joined, or this device has.
     Paired {
@@ -95,6 +109,10 @@ pub enum Answer {
         device: crate::id::DeviceId,
         /// The folder here.
         folder: Name,
+        /// Whether this device may only read.
+        read_only: bool,
+        /// What else a person should know.
+        note: Option<String>,
     },
     /// All is done.
     Done,

@@ -14,6 +14,7 @@ pub mod log;
 mod memory;
 pub mod notify;
 mod once;
+pub mod pairing;
 mod peer;
 mod rule;
 pub mod service;
@@ -26,7 +27,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -139,11 +140,11 @@ impl Daemon {
         let shared = Arc::new(Shared::new(home.clone(), key.id(), context, config, instance));
         let network = Self::open_network(&shared, key.secret(), options)?;
         *shared.network.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(network.clone());
-        let accepting = {
-            let shared = Arc::clone(&shared);
-            spawn("accept", move || accept(&shared, &network))
-        };
         let orders = mpsc::channel();
+        let accepting = {
+            let (shared, orders) = (Arc::clone(&shared), orders.0.clone());
+            spawn("accept", move || accept(&shared, &network, &orders))
+        };
         let control = Arc::new(Control::open(home, &only).map_err(failed)?);
         let answering = {
             let asked = Asked { shared: Arc::clone(&shared), orders: orders.0.clone(), since: shared.now() };
@@ -164,11 +165,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn open_network(
-        shared: &Arc<Shared>,
-        secret: [u8; 32],
-        options: DaemonOptions,
-    ) -> Result<Network, DaemonError> {
+    fn open_network(shared: &Arc<Shared>, secret: [u8; 32], options: DaemonOptions) -> Result<Network, DaemonError> {
         let device = &shared.config().device;
         let network = NetworkOptions {
             secret,
@@ -178,7 +175,7 @@ impl Daemon {
             relay: RelayChoice::None,
             local_discovery: device.local_discovery(),
         };
-        let gate = Doorkeeper(Arc::downgrade(shared), Arc::new(AtomicBool::new(false)));
+        let gate = Doorkeeper(Arc::downgrade(shared));
         Ok(Network::open(network, Arc::new(gate))?)
     }
 
@@ -367,7 +364,7 @@ fn status(shared: &Shared, since: Timestamp) -> DaemonStatus {
 }
 
 /// Hands those who connect to the threads of their peers.
-fn accept(shared: &Shared, network: &Network) {
+fn accept(shared: &Arc<Shared>, network: &Network, orders: &mpsc::Sender<Order>) {
     while let Some(accepted) = network.accept() {
         match accepted {
             Accepted::Link(link) => match shared.peer_with(link.device()) {
@@ -376,7 +373,10 @@ fn accept(shared: &Shared, network: &Network) {
                 }
                 _ => link.close("this device does not know yours"),
             },
-            Accepted::Pairing(stream) => drop(stream),
+            Accepted::Pairing(stream) => {
+                let (shared, orders) = (Arc::clone(shared), orders.clone());
+                spawn("pairing", move || pairing::pair(&shared, &orders, stream));
+            }
         }
     }
 }

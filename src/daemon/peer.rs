@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::board::LinkState;
 use super::link::Live;
 use super::memory;
-use super::rule::{Known, Next, backoff};
+use super::rule::{KeptBack, Known, Next, backoff};
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::config::{Address, Due, Name, PeerSettings, SshAddress, env};
@@ -614,7 +614,9 @@ impl Driver {
                 if !pair.heard && !scheduled {
                     return Ok(GLANCE);
                 }
-                match self.known(name, &folder, ours)?.next() {
+                let known = self.known(name, &folder, ours)?;
+                self.note(name, &known);
+                match known.next() {
                     Next::InStep => return Ok(GLANCE),
                     Next::Wait(wait) => return Ok(wait),
                     Next::Begin => {}
@@ -630,6 +632,22 @@ impl Driver {
         }
         self.begin(name, &folder);
         Ok(GLANCE)
+    }
+
+    /// Tells on the board, and once in the log, what is kept back by the direction of the folder.
+    fn note(&self, folder: &Name, known: &Known) {
+        let note = known.kept_back().map(|kept| match kept {
+            KeptBack::Ours => format!("what is new here is not sent to `{}`: it is only received from", self.name),
+            KeptBack::Theirs => format!("`{}` has something new, which is not taken: it is only sent to", self.name),
+        });
+        let mut is_news = false;
+        self.shared.board.pair(&self.name, folder, |state| {
+            is_news = state.note != note;
+            state.note.clone_from(&note);
+        });
+        if let (true, Some(note)) = (is_news, note) {
+            tracing::warn!(folder = %folder, peer = %self.name, "{note}");
+        }
     }
 
     /// Begins an exchange.

@@ -50,7 +50,27 @@ pub(super) enum Next {
     Wait(Duration),
 }
 
+/// What a direction keeps from the other side, or from this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeptBack {
+    /// What is new here.
+    Ours,
+    /// What is new there.
+    Theirs,
+}
+
 impl Known {
+    /// What is not exchanged because it may not be.
+    pub(super) fn kept_back(&self) -> Option<KeptBack> {
+        if !self.receives && self.theirs.is_some() && !self.have_theirs {
+            Some(KeptBack::Theirs)
+        } else if !self.sends && self.ours.is_some() && !self.they_have_ours {
+            Some(KeptBack::Ours)
+        } else {
+            None
+        }
+    }
+
     /// What to do now.
     pub(super) fn next(&self) -> Next {
         if self.ours == self.theirs {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::board::Board;
+use super::pairing::Offers;
 use super::peer::ToPeer;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Home, Name};
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     /// Drawn when the daemon started.
     pub(super) instance: u64,
     pub(super) board: Arc<Board>,
+    /// Tickets that were given out.
+    pub(super) offers: Offers,
     inboxes: Mutex<Inboxes>,
     pub(super) network: RwLock<Option<Network>>,
     /// For all peers together.
@@ -78,6 +81,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(home: Home, device: DeviceId, context: &Context, config: Config, instance: u64) -> Self {
         Self {
+            offers: Offers::load(home.clone()),
             home,
             device,
             clock: Arc::clone(&context.clock),
@@ -293,7 +297,7 @@ impl Drop for Exchanging {
 }
 
 /// Lets in the devices that are peers, and, while there is something to join, strangers to pair.
-pub(super) struct Doorkeeper(pub(super) std::sync::Weak<Shared>, pub(super) Arc<AtomicBool>);
+pub(super) struct Doorkeeper(pub(super) std::sync::Weak<Shared>);
 
 impl Gate for Doorkeeper {
     fn admits(&self, device: DeviceId) -> bool {
@@ -301,6 +305,6 @@ impl Gate for Doorkeeper {
     }
 
     fn pairs(&self) -> bool {
-        self.1.load(Ordering::Relaxed)
+        self.0.upgrade().is_some_and(|shared| shared.offers.hear_strangers(shared.now()))
     }
 }

@@ -54,6 +54,8 @@ pub struct InitOptions {
     pub alongside: bool,
     /// The device that makes it.
     pub device: Device,
+    /// The identity of the folder that it shall be a copy of; none: a new one.
+    pub folder_id: Option<FolderId>,
 }
 
 /// An opened shared folder.
@@ -76,7 +78,11 @@ impl Folder {
     /// Makes the folder `dir` a shared one, without a revision.
     pub(crate) fn create(dir: &Path, options: &InitOptions, cx: Context) -> Result<Self, EngineError> {
         let dir = std::path::absolute(dir).map_err(EngineError::io("find", dir))?;
-        let ids = NewIds { folder: FolderId::from_bytes(random()?), replica: ReplicaId::from_bytes(random()?) };
+        let folder = match options.folder_id {
+            Some(folder) => folder,
+            None => FolderId::from_bytes(random()?),
+        };
+        let ids = NewIds { folder, replica: ReplicaId::from_bytes(random()?) };
         let store = Store::init(&dir, &store::InitOptions { alongside: options.alongside }, ids)?;
         store.set(Key::Device, &options.device.id.to_string())?;
         store.set(Key::DeviceName, &options.device.name)?;

@@ -18,6 +18,7 @@ pub mod merge;
 mod order;
 mod outbox;
 mod peers;
+mod place;
 pub mod report;
 pub mod revspec;
 mod status;
@@ -27,6 +28,8 @@ mod watching;
 pub use error::{EngineError, Failure};
 pub use exchange::{Address, ExchangeOptions, PeerTarget, refuse};
 pub use folder::{Context, Device, Folder, InitOptions};
+
+pub use place::{Place, Taken};
 
 pub use crate::store::Wait;
 pub use crate::transport::ssh::SshTarget;

@@ -12,6 +12,7 @@ mod capture;
 mod cli;
 mod crash;
 mod live;
+mod daemon;
 mod property;
 mod real_tree;
 mod sites;

@@ -92,7 +92,7 @@ impl Site {
 
     pub(crate) fn init_options(&self) -> InitOptions {
         let id = DeviceId::from_bytes([self.name.as_bytes()[0]; 32]);
-        InitOptions { alongside: false, device: Device { id, name: format!("device-{}", self.name) } }
+        InitOptions { alongside: false, device: Device { id, name: format!("device-{}", self.name) }, folder_id: None }
     }
 
     pub(crate) fn target(other: &Self) -> PeerTarget {

@@ -41,7 +41,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     let config = session.config()?;
     let name = peer_name(&config, &address, args.peer_name.as_ref())?;
     let mut peer = PeerSettings::new(address);
-    let options = InitOptions { alongside: false, device: session.device()? };
+    let options = InitOptions { alongside: false, device: session.device()?, folder_id: None };
     let target = registry::target(&name, &peer, None)?;
     let (folder, report) = Folder::clone_from(&target, &dir, &options, session.context())?;
 

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     let dir = args.dir.as_deref().or(session.named_folder()).unwrap_or(Path::new("."));
     let dir = Session::absolute(dir)?;
-    let options = InitOptions { alongside: args.alongside, device: session.device()? };
+    let options = InitOptions { alongside: args.alongside, device: session.device()?, folder_id: None };
     let (folder, report) = Folder::init(&dir, &options, session.context())?;
     let name = registry::register_folder(session, folder.root())?;
     let ui = session.ui();

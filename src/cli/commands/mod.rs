@@ -11,6 +11,7 @@ mod exchange;
 mod gc;
 mod id;
 mod init;
+mod join;
 mod log;
 mod man;
 mod pause;
@@ -20,6 +21,7 @@ mod resume;
 mod revert;
 mod serve;
 mod service;
+mod share;
 mod show;
 mod status;
 mod verify;
@@ -45,6 +47,8 @@ pub(crate) enum Command {
     Revert(revert::Args),
     Restore(restore::Args),
     Conflicts(conflicts::Args),
+    Share(share::Args),
+    Join(join::Args),
     Peer(peer::Args),
     Exchange(exchange::Args),
     Wait(wait::Args),
@@ -75,6 +79,8 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<ExitCode, Comma
         Command::Revert(args) => revert::run(session, &args),
         Command::Restore(args) => restore::run(session, &args),
         Command::Conflicts(args) => conflicts::run(session, args),
+        Command::Share(args) => share::run(session, &args),
+        Command::Join(args) => join::run(session, &args),
         Command::Peer(args) => peer::run(session, args),
         Command::Exchange(args) => exchange::run(session, &args),
         Command::Wait(args) => wait::run(session, &args),

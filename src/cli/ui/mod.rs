@@ -110,6 +110,11 @@ impl Ui {
         self.verbose
     }
 
+    /// Whether a person reads what is said besides the data.
+    pub const fn talks_to_a_terminal(&self) -> bool {
+        self.stderr.terminal
+    }
+
     /// Who hears how long work goes on.
     pub fn monitor(&self) -> Arc<dyn Monitor> {
         match &self.progress {

@@ -155,6 +155,16 @@ impl Link {
     }
 }
 
+/// Where the other end is, if the way that is taken leads straight to it.
+pub(super) fn direct_address(quic: &Quic) -> Option<SocketAddr> {
+    let paths = quic.paths();
+    let path = paths.iter().find(iroh::endpoint::Path::is_selected)?;
+    match path.remote_addr() {
+        TransportAddr::Ip(address) => Some(SocketAddr::new(address.ip().to_canonical(), address.port())),
+        _ => None,
+    }
+}
+
 /// An address without the dress of IPv4 in IPv6.
 fn plain(address: SocketAddr) -> String {
     SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()

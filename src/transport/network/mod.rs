@@ -145,6 +145,8 @@ pub struct PairingStream {
     /// Bytes that both sides draw from their connection, and nobody else can: what is signed with them holds for this
     /// connection alone.
     pub keying: [u8; 32],
+    /// Where it is at the moment, if this is a direct way to it.
+    pub address: Option<SocketAddr>,
     /// The stream. The dialer speaks first.
     pub connection: Connection,
 }
@@ -326,7 +328,7 @@ impl Network {
             reason: "the connection gives no keying material".to_owned(),
         })?;
         let connection = stream::connection(&self.0.reactor, quic, streams, &device.short());
-        Ok(PairingStream { device, keying, connection })
+        Ok(PairingStream { device, keying, address: link::direct_address(quic), connection })
     }
 }
 

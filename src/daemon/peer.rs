@@ -34,6 +34,8 @@ const YOUNG: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_millis(200);
 /// How often the state of the connection is written on the board.
 const GLANCE: Duration = Duration::from_secs(30);
+/// How often at most, while it may get a better way.
+const SOONEST_GLANCE: Duration = Duration::from_millis(20);
 
 /// What went wrong, for who asked for it.
 #[derive(Debug, Clone)]
@@ -517,7 +519,7 @@ impl Driver {
                     rest = rest.min(wait);
                 }
             }
-            self.tell_path();
+            rest = rest.min(self.tell_path());
         }
         let folders: Vec<Name> = self.pairs.keys().cloned().collect();
         for folder in folders {
@@ -638,9 +640,9 @@ impl Driver {
         });
     }
 
-    /// Writes on the board how the peer is connected, and remembers where it was.
-    fn tell_path(&mut self) {
-        let Some(live) = &mut self.live else { return };
+    /// Writes on the board how the peer is connected, and remembers where it was; answers with when to look again.
+    fn tell_path(&mut self) -> Duration {
+        let Some(live) = &mut self.live else { return GLANCE };
         let path = live.link.path();
         let kind = match path.kind {
             PathKind::Direct => "direct",
@@ -655,6 +657,11 @@ impl Driver {
         let rtt_us = path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
         let link = Some(LinkState { kind: kind.to_owned(), remote: path.remote, rtt_us });
         self.shared.board.peer(&self.name, |state| state.link = link);
+        // The direct way is found soon after the other, or not at all.
+        match path.kind {
+            PathKind::Direct | PathKind::Local => GLANCE,
+            PathKind::Relay | PathKind::Unknown => (live.since.elapsed() / 2).clamp(SOONEST_GLANCE, GLANCE),
+        }
     }
 }
 

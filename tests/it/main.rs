@@ -11,6 +11,7 @@ mod bundles;
 mod capture;
 mod cli;
 mod crash;
+mod daemon;
 mod property;
 mod real_tree;
 mod sites;

@@ -1,0 +1,6 @@
+//! The daemon, as people run it.
+
+mod namespaces;
+mod nodes;
+mod relayed;
+mod spaces;

@@ -32,6 +32,8 @@ const POLL: Duration = Duration::from_mins(1);
 const YOUNG: Duration = Duration::from_secs(5);
 /// How soon an exchange is tried again for which somebody had no time.
 const BUSY: Duration = Duration::from_millis(200);
+/// Of how many folders that are not ready here it is remembered what the peer has.
+const UNHEARD: usize = 1000;
 /// How often the state of the connection is written on the board.
 const GLANCE: Duration = Duration::from_secs(30);
 /// How often at most, while it may get a better way.
@@ -136,6 +138,8 @@ pub(super) struct Driver {
     pairs: BTreeMap<Name, Pair>,
     live: Option<Live>,
     links: u64,
+    /// What the peer has said on this link of folders that cannot be used here yet.
+    unheard: BTreeMap<FolderId, (Option<CommitId>, DeviceId)>,
     dialing: bool,
     failures: u32,
     next_dial: Instant,
@@ -156,6 +160,7 @@ impl Driver {
             pairs,
             live: None,
             links: 0,
+            unheard: BTreeMap::new(),
             dialing: false,
             failures: 0,
             next_dial: Instant::now(),
@@ -221,6 +226,11 @@ impl Driver {
                 if let Some(live) = &self.live {
                     live.say_head(&self.shared, &folder);
                 }
+                if let Some(open) = self.shared.folder(&folder)
+                    && let Some((head, by)) = self.unheard.remove(&open.id())
+                {
+                    self.heard(open.id(), head, by);
+                }
             }
             ToPeer::Linked(link) => self.linked(link),
             ToPeer::NotReached(error) => self.not_reached(&error),
@@ -273,6 +283,7 @@ impl Driver {
             old.link.close("there is a newer connection");
         }
         self.links += 1;
+        self.unheard.clear();
         self.failures = 0;
         tracing::info!(peer = %self.name, ours = link.is_ours(), "connected");
         for pair in self.pairs.values_mut() {
@@ -372,7 +383,13 @@ impl Driver {
     // What is known.
 
     fn heard(&mut self, folder: FolderId, head: Option<CommitId>, by: DeviceId) {
-        let Some(name) = self.shared.folder_with(folder) else { return };
+        let Some(name) = self.shared.folder_with(folder) else {
+            // Bounded by what a person can have shared with one peer.
+            if self.unheard.len() < UNHEARD {
+                self.unheard.insert(folder, (head, by));
+            }
+            return;
+        };
         let Some(pair) = self.pairs.get_mut(&name) else { return };
         pair.heard = true;
         if pair.theirs != head {

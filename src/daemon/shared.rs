@@ -150,7 +150,8 @@ impl Shared {
     pub(super) fn open_folder(&self, name: &Name, folder: &Arc<Folder>) -> Result<(), EngineError> {
         let head = folder.head()?;
         self.folders().insert(name.clone(), Open { folder: Arc::clone(folder), head, by: self.device });
-        self.tell_peers_of(name, &|| ToPeer::Look);
+        // Peers that are connected have not been told of it yet.
+        self.tell_peers_of(name, &|| ToPeer::Ours(name.clone()));
         Ok(())
     }
 

@@ -48,14 +48,14 @@ fn a_cut_is_noticed_and_mended_when_the_cable_is_back() {
     start(&spaces, [&mut a, &mut b]);
     converge(&a, &b, "before");
 
-    spaces.ip("lan", "link set b down");
+    spaces.ip("lan", "link set dev b down");
     a.write("cut at a", "one");
     b.write("cut at b", "two");
     let (_, lost_a) = wait_for("a notices", NOTICED, || a.link("b").is_none().then_some(()));
     let (_, lost_b) = wait_for("b notices", NOTICED, || b.link("a").is_none().then_some(()));
     assert!(!a.has("cut at b", "two") && !b.has("cut at a", "one"));
 
-    spaces.ip("lan", "link set b up");
+    spaces.ip("lan", "link set dev b up");
     let both = || (a.has("cut at b", "two") && b.has("cut at a", "one")).then_some(());
     let (_, back) = wait_for("both edits on both sides", PATIENCE, both);
     tell(&format!("a cut: noticed after {lost_a:?} (and {lost_b:?} more), mended {back:?} after the return"));
@@ -86,7 +86,7 @@ fn with_every_twentieth_packet_lost_megabytes_arrive() {
     local(&spaces);
     for computer in ["a", "b"] {
         let rules = "table ip loss { chain in { type filter hook input priority 0; \
-            meta l4proto udp numgen random mod 100 < 5 counter drop; } }";
+            meta l4proto udp numgen random mod 100 < 5 counter drop; }; }";
         spaces.nft(computer, rules);
     }
     let known = [("a", quiet(&[("b", "10.0.0.2")])), ("b", quiet(&[("a", "10.0.0.1")]))];

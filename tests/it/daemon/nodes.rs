@@ -105,11 +105,12 @@ impl Node {
     fn new(name: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().canonicalize().expect("it exists");
-        let node = Self { name: name.to_owned(), root, key: String::new(), running: None, _dir: dir };
+        let mut node = Self { name: name.to_owned(), root, key: String::new(), running: None, _dir: dir };
         fs::create_dir_all(node.home()).expect("a directory");
         let id = output(foldersync(&node.home()).args(["id", "--json"]).current_dir(&node.root));
         let id: serde_json::Value = serde_json::from_slice(&id).expect("JSON");
-        Self { key: id["device"].as_str().expect("a key").to_owned(), ..node }
+        id["device"].as_str().expect("a key").clone_into(&mut node.key);
+        node
     }
 
     /// Nodes with one folder, a copy of it for each, that are peers of one another.
@@ -117,6 +118,7 @@ impl Node {
         let made = nodes.each_ref().map(|(name, _)| Self::new(name));
         let docs = made[0].docs();
         fs::create_dir_all(&docs).expect("a directory");
+        fs::write(docs.join("first"), "first").expect("a file");
         output(foldersync(&made[0].home()).arg("init").arg(&docs));
         for copy in &made[1..] {
             output(foldersync(&copy.home()).arg("clone").arg(&docs).arg(copy.docs()));
@@ -145,9 +147,7 @@ impl Node {
             let addresses: Vec<_> = known.map(|(_, address)| address).collect();
             let Self { name, key, .. } = peer;
             write!(text, "[peer.{name}]\naddress = \"foldersync://{key}\"\naddresses = {addresses:?}\n").expect("text");
-            if with_folder {
-                text.push_str("folders = [\"docs\"]\n");
-            }
+            text.push_str(if with_folder { "folders = [\"docs\"]\n" } else { "folders = []\n" });
         }
         fs::write(self.home().join("config.toml"), text).expect("a file");
     }

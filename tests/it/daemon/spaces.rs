@@ -101,9 +101,9 @@ impl Spaces {
     pub fn join(&self, space: &str, device: &str, network: &str, address: &str) {
         let other = self.full(network);
         self.ip(space, &format!("link add {device} gso_max_segs 1 type veth peer name {space} netns {other}"));
-        self.ip(network, &format!("link set {space} master bridge up"));
+        self.ip(network, &format!("link set dev {space} master bridge up"));
         self.ip(space, &format!("address add {address} dev {device}"));
-        self.ip(space, &format!("link set {device} up"));
+        self.ip(space, &format!("link set dev {device} up"));
     }
 
     /// A computer in a network, with a way out by `router`.

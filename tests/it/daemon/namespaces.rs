@@ -96,5 +96,7 @@ fn with_every_twentieth_packet_lost_megabytes_arrive() {
     let content = noise(4 << 20);
     a.write("big", &content);
     let (_, took) = wait_for("4 MiB", PATIENCE, || b.has("big", &content).then_some(()));
-    tell(&format!("5 % loss: 4 MiB in {took:?}"));
+    let lost = spaces.counted("a", "loss in") + spaces.counted("b", "loss in");
+    assert!(lost > 50, "{lost} packets lost: it was no loss to speak of");
+    tell(&format!("5 % loss: 4 MiB in {took:?}, {lost} packets lost"));
 }

@@ -116,7 +116,7 @@ mod built {
     fn without_udp_they_meet_at_the_relay() {
         let Some(mut world) = World::new("without_udp_they_meet_at_the_relay", Translation::Steady) else { return };
         for router in ["router1", "router2"] {
-            let rules = "table ip wall { chain all { type filter hook forward priority -10; meta l4proto udp drop; }; }";
+            let rules = "table ip wall { chain block { type filter hook forward priority -10; meta l4proto udp drop; }; }";
             world.spaces.nft(router, rules);
         }
         let (online, linked) = world.start();

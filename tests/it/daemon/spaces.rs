@@ -74,6 +74,14 @@ impl Spaces {
         must("ip", &["netns", "exec", &self.full(space), "nft", rules]);
     }
 
+    /// How many packets a rule with a counter in this chain has met.
+    pub fn counted(&self, space: &str, chain: &str) -> u64 {
+        let output = self.command(space, "nft").args(["list", "chain", "ip"]).args(chain.split(' ')).output();
+        let text = String::from_utf8(output.expect("ip runs").stdout).expect("text");
+        let count = text.split("counter packets ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        count.unwrap_or_else(|| panic!("no counter in {text}"))
+    }
+
     /// A program in a namespace.
     pub fn command(&self, space: &str, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");

@@ -48,8 +48,13 @@ impl Device {
     fn new(dir: &Path, name: &str) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let mut device =
-            Self { home: dir.join(format!("home-{name}")), folder: dir.join(name), port, key: String::new(), daemon: None };
+        let mut device = Self {
+            home: dir.join(format!("home-{name}")),
+            folder: dir.join(name),
+            port,
+            key: String::new(),
+            daemon: None,
+        };
         let told = device.command().args(["id", "--json"]).stdout(Stdio::piped()).output().unwrap().stdout;
         let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
         told["device"].as_str().unwrap().clone_into(&mut device.key);
@@ -65,9 +70,8 @@ impl Device {
         for other in others {
             let name = other.folder.file_name().unwrap().to_string_lossy();
             let Device { key, port, .. } = other;
-            text += &format!(
-                "[peer.{name}]\naddress = \"foldersync://{key}@127.0.0.1:{port}\"\nfolders = [\"data\"]\n"
-            );
+            text +=
+                &format!("[peer.{name}]\naddress = \"foldersync://{key}@127.0.0.1:{port}\"\nfolders = [\"data\"]\n");
         }
         fs::write(self.home.join("config.toml"), text).unwrap();
     }
@@ -169,7 +173,9 @@ fn edits(dir: &Path, names: &[&str]) -> String {
         let text = format!("edit {n}\n").repeat(50);
         fs::write(devices[0].folder.join(&name), &text).unwrap();
         let written = Instant::now();
-        while devices[1..].iter().any(|device| fs::read(device.folder.join(&name)).ok().as_deref() != Some(text.as_bytes()))
+        while devices[1..]
+            .iter()
+            .any(|device| fs::read(device.folder.join(&name)).ok().as_deref() != Some(text.as_bytes()))
         {
             assert!(written.elapsed() < LIMIT, "{name} does not arrive");
             sleep(Duration::from_millis(1));
@@ -230,7 +236,10 @@ fn throughput(dir: &Path) -> String {
     let captured = captured.unwrap_or_default();
     let rate = 1024.0 / (began.elapsed() - captured).as_secs_f64();
     let (_, peak) = devices[1].memory();
-    format!("captured in {:.1} s, then {rate:.0} MiB/s until written there; receiver's peak {peak:.0} MiB", captured.as_secs_f64())
+    format!(
+        "captured in {:.1} s, then {rate:.0} MiB/s until written there; receiver's peak {peak:.0} MiB",
+        captured.as_secs_f64()
+    )
 }
 
 fn main() {

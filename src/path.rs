@@ -155,7 +155,8 @@ impl serde::Serialize for SyncPath {
 impl<'de> serde::Deserialize<'de> for SyncPath {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let bytes = unquote(text.as_bytes()).ok_or_else(|| serde::de::Error::custom("a path that is not quoted well"))?;
+        let bytes =
+            unquote(text.as_bytes()).ok_or_else(|| serde::de::Error::custom("a path that is not quoted well"))?;
         Self::new(bytes).map_err(serde::de::Error::custom)
     }
 }

@@ -36,7 +36,7 @@ impl Foreground {
             if is_running(session)? {
                 return Ok(None);
             }
-            let options = DaemonOptions { loopback_only: loopback };
+            let options = DaemonOptions { loopback_only: loopback, relay_port: None };
             match Daemon::start(&session.home()?, &Session::silent_context(), options) {
                 Ok(daemon) => return Self::work(session, daemon).map(Some),
                 // One that starts at this moment has its socket soon; one that stops is soon gone.

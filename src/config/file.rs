@@ -16,6 +16,7 @@ device.key
 .foldersync-*
 *.lock
 control.sock
+relay.pem
 state/
 ";
 

@@ -139,7 +139,7 @@ impl Home {
 }
 
 /// The host's name, as a name for the device.
-pub(super) fn host_name() -> Name {
+pub fn host_name() -> Name {
     let told = ["/proc/sys/kernel/hostname", "/etc/hostname"].iter().find_map(|file| fs::read_to_string(file).ok());
     let host = told.as_deref().unwrap_or_default();
     Name::from_text(host.split('.').next().unwrap_or_default(), "device")

@@ -30,7 +30,7 @@ pub use check::Flaw;
 pub use device::{CertificateError, DEFAULT_PORT, DEFAULT_QUIET, DeviceSettings, Relay, RelayCertificate, RelayError};
 pub use edit::Editor;
 pub use error::ConfigError;
-pub use home::Home;
+pub use home::{Home, host_name};
 pub use host::{HostError, HostPort};
 pub use key::DeviceKey;
 pub use name::{Name, NameError};

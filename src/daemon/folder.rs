@@ -5,8 +5,8 @@
 //! deleted or replaced) is left alone and tried again: nothing in it is ever taken for deleted. Keeps nothing that has
 //! to survive: after a kill, the capture at the start finds all that changed.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::board::{Doing, OnBoard};

@@ -16,6 +16,7 @@ pub mod notify;
 mod once;
 pub mod pairing;
 mod peer;
+pub mod relay;
 mod rule;
 pub mod service;
 mod shared;
@@ -41,7 +42,7 @@ use crate::clock::Timestamp;
 use crate::config::{Address, Config, ConfigError, Home, Name};
 use crate::engine::{Context, Failure};
 use crate::transport::TransportError;
-use crate::transport::network::{Accepted, Network, NetworkOptions, RelayChoice};
+use crate::transport::network::{Accepted, Gate, Network, NetworkOptions};
 
 pub use self::once::Once;
 pub use self::peer::engine_address;
@@ -66,6 +67,17 @@ pub enum DaemonError {
         /// The home.
         home: PathBuf,
     },
+    /// The certificate that the relay is to have cannot be read.
+    #[error("the relay's certificate `{}` cannot be used: {why}", path.display())]
+    RelayCertificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// This build cannot be a relay.
+    #[error("this build of foldersync cannot be a relay: it lacks the cargo feature `relay`")]
+    NoRelay,
     /// The control socket cannot be made.
     #[error("could not make the control socket in `{}`: {source}", home.display())]
     Control {
@@ -90,6 +102,8 @@ pub enum Order {
 pub struct DaemonOptions {
     /// To listen on this computer only, on any port: for tests and measurements.
     pub loopback_only: bool,
+    /// To be a relay for the peers, too, on this port.
+    pub relay_port: Option<u16>,
 }
 
 /// A thread, and the settings that it runs with.
@@ -107,6 +121,7 @@ pub struct Daemon {
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
     control: Arc<Control>,
     answering: Option<JoinHandle<()>>,
+    _relay: Option<relay::Running>,
     _only: OnlyOne,
 }
 
@@ -138,7 +153,13 @@ impl Daemon {
         let key = home.device_key()?;
         let instance = u64::from_ne_bytes(crate::engine::folder::random()?);
         let shared = Arc::new(Shared::new(home.clone(), key.id(), context, config, instance));
-        let network = Self::open_network(&shared, key.secret(), options)?;
+        let gate: Arc<dyn Gate> = Arc::new(Doorkeeper(Arc::downgrade(&shared)));
+        let relay = options.relay_port.map(|port| {
+            let options = relay::RelayOptions { port, loopback_only: options.loopback_only };
+            relay::start(home, key.id(), options, Arc::clone(&gate))
+        });
+        let relay = relay.transpose()?;
+        let network = Self::open_network(&shared, key.secret(), options, gate)?;
         *shared.network.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(network.clone());
         let orders = mpsc::channel();
         let accepting = {
@@ -159,24 +180,30 @@ impl Daemon {
             orders,
             control,
             answering,
+            _relay: relay,
             _only: only,
         };
         daemon.arrange();
         Ok(daemon)
     }
 
-    fn open_network(shared: &Arc<Shared>, secret: [u8; 32], options: DaemonOptions) -> Result<Network, DaemonError> {
-        let device = &shared.config().device;
+    fn open_network(
+        shared: &Arc<Shared>,
+        secret: [u8; 32],
+        options: DaemonOptions,
+        gate: Arc<dyn Gate>,
+    ) -> Result<Network, DaemonError> {
+        let config = shared.config();
+        let device = &config.device;
         let network = NetworkOptions {
             secret,
             // Several daemons of one computer need a port each.
             port: if options.loopback_only { device.port.unwrap_or(0) } else { device.port() },
             loopback_only: options.loopback_only,
-            relay: RelayChoice::None,
+            relay: relay::choice(device)?,
             local_discovery: device.local_discovery(),
         };
-        let gate = Doorkeeper(Arc::downgrade(shared));
-        Ok(Network::open(network, Arc::new(gate))?)
+        Ok(Network::open(network, gate)?)
     }
 
     /// Reads the configuration again, and works by it: only what has changed is begun anew.

@@ -36,6 +36,8 @@ const BUSY: Duration = Duration::from_millis(200);
 const UNHEARD: usize = 1000;
 /// How often the state of the connection is written on the board.
 const GLANCE: Duration = Duration::from_secs(30);
+/// How often at most, while it may get a better way.
+const SOONEST_GLANCE: Duration = Duration::from_millis(20);
 
 /// What went wrong, for who asked for it.
 #[derive(Debug, Clone)]
@@ -289,10 +291,7 @@ impl Driver {
             let lower = self.shared.device < link.device();
             // Dialed by the lower key.
             let by_lower = |link: &Link| link.is_ours() == lower;
-            if !old.link.is_closed()
-                && old.since.elapsed() < YOUNG
-                && (by_lower(&old.link) || !by_lower(&link))
-            {
+            if !old.link.is_closed() && old.since.elapsed() < YOUNG && (by_lower(&old.link) || !by_lower(&link)) {
                 link.close("there is another connection");
                 self.live = Some(old);
                 return;
@@ -509,8 +508,7 @@ impl Driver {
                 (have, they)
             }
         };
-        let fetched_elsewhere =
-            theirs.is_some_and(|theirs| self.shared.is_fetched_elsewhere(name, theirs, &self.name));
+        let fetched_elsewhere = theirs.is_some_and(|theirs| self.shared.is_fetched_elsewhere(name, theirs, &self.name));
         Ok(Known {
             ours,
             theirs,
@@ -557,7 +555,7 @@ impl Driver {
                     rest = rest.min(wait);
                 }
             }
-            self.tell_path();
+            rest = rest.min(self.tell_path());
         }
         let folders: Vec<Name> = self.pairs.keys().cloned().collect();
         for folder in folders {
@@ -606,7 +604,9 @@ impl Driver {
                 Due::Paused(_) => return Ok(GLANCE),
             };
             let (theirs, settled) = (pair.theirs, pair.settled);
-            self.shared.board.pair(&self.name, name, |state| state.in_step = state.head.is_some() && ours == state.head);
+            self.shared
+                .board
+                .pair(&self.name, name, |state| state.in_step = state.head.is_some() && ours == state.head);
             if is_device && settled == Some((ours, theirs)) {
                 return Ok(GLANCE);
             }
@@ -675,7 +675,8 @@ impl Driver {
             state.exchanging = true;
             state.next_try = None;
         });
-        let (shared, peer, name, folder) = (Arc::clone(&self.shared), self.name.clone(), name.clone(), Arc::clone(folder));
+        let (shared, peer, name, folder) =
+            (Arc::clone(&self.shared), self.name.clone(), name.clone(), Arc::clone(folder));
         let upload = vec![Arc::clone(&self.upload), Arc::clone(&self.shared.upload)];
         let download = vec![Arc::clone(&self.download), Arc::clone(&self.shared.download)];
         let link = self.live.as_ref().map(|live| live.link.clone());
@@ -689,19 +690,18 @@ impl Driver {
                     folder.exchange_over(connection.limited(upload, download), peer.as_str(), options)
                 }
                 (None, Some(target)) => folder.exchange(&target, true),
-                (None, None) => Err(EngineError::Unreachable {
-                    peer: peer.to_string(),
-                    why: "there is no connection".to_owned(),
-                }),
+                (None, None) => {
+                    Err(EngineError::Unreachable { peer: peer.to_string(), why: "there is no connection".to_owned() })
+                }
             };
             let outcome = run().map_err(Trouble::from);
             shared.tell_peer(&peer, ToPeer::Ended(name, outcome, replies));
         });
     }
 
-    /// Writes on the board how the peer is connected, and remembers where it was.
-    fn tell_path(&mut self) {
-        let Some(live) = &mut self.live else { return };
+    /// Writes on the board how the peer is connected, and remembers where it was; answers with when to look again.
+    fn tell_path(&mut self) -> Duration {
+        let Some(live) = &mut self.live else { return GLANCE };
         let path = live.link.path();
         let kind = match path.kind {
             PathKind::Direct => "direct",
@@ -716,6 +716,11 @@ impl Driver {
         let rtt_us = path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
         let link = Some(LinkState { kind: kind.to_owned(), remote: path.remote, rtt_us });
         self.shared.board.peer(&self.name, |state| state.link = link);
+        // The direct way is found soon after the other, or not at all.
+        match path.kind {
+            PathKind::Direct | PathKind::Local => GLANCE,
+            PathKind::Relay | PathKind::Unknown => (live.since.elapsed() / 2).clamp(SOONEST_GLANCE, GLANCE),
+        }
     }
 }
 

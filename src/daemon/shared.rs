@@ -13,7 +13,7 @@ use super::board::Board;
 use super::pairing::Offers;
 use super::peer::ToPeer;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Home, Name};
+use crate::config::{Config, Home, Name, Relay};
 use crate::engine::{Context, EngineError, Folder};
 use crate::id::{CommitId, DeviceId, FolderId};
 use crate::monitor::Monitor;
@@ -255,7 +255,12 @@ impl Shared {
 
     /// The relay that both sides meet at.
     pub(super) fn relay_url(&self) -> Option<String> {
-        self.network().and_then(|network| network.relay())
+        match &self.config().device.relay {
+            // Whether or not it can be reached just now.
+            Some(Relay::Own(url)) => Some(url.clone()),
+            Some(Relay::Public) => self.network().and_then(|network| network.relay()),
+            None => None,
+        }
     }
 
     // What is being fetched.

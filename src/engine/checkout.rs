@@ -84,7 +84,8 @@ impl What {
             return Ok(Self::Paths(vec![(path, touch)]));
         }
         // A person's own commit: only its trees tell what it touched.
-        let before = commit.parents.first().map(|&parent| objects.commit(parent).map(|parent| parent.tree)).transpose()?;
+        let before =
+            commit.parents.first().map(|&parent| objects.commit(parent).map(|parent| parent.tree)).transpose()?;
         let mut paths = Vec::new();
         tree::diff(objects, before, Some(commit.tree), &mut |change| {
             paths.push((change.path, touch));

@@ -84,15 +84,7 @@ pub struct ExchangeOptions {
 
 impl Default for ExchangeOptions {
     fn default() -> Self {
-        Self {
-            send: true,
-            receive: true,
-            join: false,
-            wait: false,
-            capture: true,
-            device: None,
-            patience: PATIENCE,
-        }
+        Self { send: true, receive: true, join: false, wait: false, capture: true, device: None, patience: PATIENCE }
     }
 }
 
@@ -256,7 +248,12 @@ impl Folder {
         }
     }
 
-    fn run(&self, talk: &mut Talk<'_>, role: &Role<'_>, options: ExchangeOptions) -> Result<ExchangeReport, EngineError> {
+    fn run(
+        &self,
+        talk: &mut Talk<'_>,
+        role: &Role<'_>,
+        options: ExchangeOptions,
+    ) -> Result<ExchangeReport, EngineError> {
         let wait = if options.wait { Wait::Forever } else { Wait::No };
         let _turn = match role {
             Role::Dials { name } => Some(self.store.turn(name, wait)?),

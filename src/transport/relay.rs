@@ -30,9 +30,6 @@ use super::TransportError;
 use super::network::{Gate, Reactor};
 use crate::id::DeviceId;
 
-/// The port of a relay that names none.
-pub const DEFAULT_RELAY_PORT: u16 = 3340;
-
 /// The name in the certificate; who pins the certificate does not look at it.
 const NAME: &str = "foldersync.invalid";
 /// How many keys are remembered between packets.

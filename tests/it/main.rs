@@ -11,8 +11,9 @@ mod bundles;
 mod capture;
 mod cli;
 mod crash;
-mod live;
+
 mod daemon;
+mod live;
 mod property;
 mod real_tree;
 mod sites;

@@ -1,11 +1,13 @@
 //! `foldersync serve`
 
 use std::path::PathBuf;
+use std::sync::mpsc::Sender;
 
 use crate::cli::error::{CommandError, Kind};
 use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
 use crate::daemon::log::{Log, LogOptions};
+use crate::daemon::relay::{DEFAULT_RELAY_PORT, RelayOnly, RelayOptions};
 use crate::daemon::signals::{Signal, Signals};
 use crate::daemon::{Daemon, DaemonError, DaemonOptions, Order, notify};
 use crate::engine::{ExchangeOptions, Folder};
@@ -17,11 +19,15 @@ use crate::engine::{ExchangeOptions, Folder};
 /// seconds, SIGHUP has it read the configuration again. `foldersync service install` runs it whenever you are logged
 /// in.
 ///
+/// With `--relay` this device is also a relay for its peers: those that cannot reach each other directly meet here, if
+/// their `device.relay` names it and their `device.relay_certificate` has the SHA-256 that is logged at the start. The
+/// relay sees who talks to whom, never what. With `--relay-only` it is nothing else. Not every build can be one.
+///
 /// With `--stdio` it answers one exchange that another foldersync began, about the folder of `--folder` or of the
 /// current directory: that is what runs at the far end of an ssh connection.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "Examples:\n  foldersync serve\n  foldersync serve --log-file ~/foldersync.log --log-json\n  foldersync serve --stdio --folder ~/docs"
+    after_long_help = "Examples:\n  foldersync serve\n  foldersync serve --log-file ~/foldersync.log --log-json\n  foldersync serve --relay\n  foldersync serve --stdio --folder ~/docs"
 )]
 pub(crate) struct Args {
     /// Answer one exchange on standard input and output
@@ -30,6 +36,15 @@ pub(crate) struct Args {
     /// Listen on this computer only, on any port
     #[arg(long, conflicts_with = "stdio")]
     loopback: bool,
+    /// Be a relay for the peers, too
+    #[arg(long, conflicts_with = "stdio")]
+    relay: bool,
+    /// Be a relay for the peers, and nothing else
+    #[arg(long, conflicts_with_all = ["stdio", "relay"])]
+    relay_only: bool,
+    /// The relay's port, TCP and UDP
+    #[arg(long, value_name = "PORT", default_value_t = DEFAULT_RELAY_PORT, conflicts_with = "stdio")]
+    relay_port: u16,
     /// Append the log to this file instead of standard error
     #[arg(long, value_name = "FILE", conflicts_with = "stdio")]
     log_file: Option<PathBuf>,
@@ -45,6 +60,9 @@ impl From<DaemonError> for CommandError {
             DaemonError::Engine(error) => error.into(),
             DaemonError::Running { .. } => Self::from_source(Kind::Busy, &error)
                 .with_hint("`foldersync status` tells what it does; `foldersync exchange` asks it for an exchange"),
+            DaemonError::NoRelay => {
+                Self::from_source(Kind::Usage, &error).with_hint("`cargo install --features relay` builds one that can")
+            }
             error => Self::from_source(Kind::Failed, &error),
         }
     }
@@ -63,14 +81,34 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         verbose: session.ui().is_verbose(),
         filter: None,
     };
-    let log = Log::start(&options.with_environment()).map_err(|error| CommandError::from_source(Kind::Usage, &error))?;
+    let log =
+        Log::start(&options.with_environment()).map_err(|error| CommandError::from_source(Kind::Usage, &error))?;
+    if args.relay_only {
+        let options = RelayOptions { port: args.relay_port, loopback_only: args.loopback };
+        let relay = RelayOnly::start(&session.home()?, options)?;
+        let _signals = heed(log, relay.orders())?;
+        notify::ready();
+        relay.work(&notify::watchdog);
+        notify::stopping();
+        return Ok(ExitCode::Done);
+    }
     let daemon = Daemon::start(
         &session.home()?,
         &Session::silent_context(),
-        DaemonOptions { loopback_only: args.loopback },
+        DaemonOptions { loopback_only: args.loopback, relay_port: args.relay.then_some(args.relay_port) },
     )?;
-    let orders = daemon.orders();
-    let _signals = Signals::listen(move |signal| {
+    let _signals = heed(log, daemon.orders())?;
+    let addresses: Vec<_> = daemon.addresses().iter().map(ToString::to_string).collect();
+    tracing::info!(addresses = addresses.join(" "), "ready");
+    notify::ready();
+    daemon.work(&notify::watchdog);
+    notify::stopping();
+    Ok(ExitCode::Done)
+}
+
+/// Has signals become orders.
+fn heed(log: Log, orders: Sender<Order>) -> Result<Signals, CommandError> {
+    Signals::listen(move |signal| {
         let order = match signal {
             Signal::Stop => Order::Stop,
             Signal::Reload => {
@@ -80,14 +118,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
                 Order::Reload(None)
             }
         };
-        // A daemon that is gone needs no orders.
+        // Who is gone needs no orders.
         drop(orders.send(order));
     })
-    .map_err(|error| CommandError::new(Kind::Failed, format!("cannot heed signals: {error}")))?;
-    let addresses: Vec<_> = daemon.addresses().iter().map(ToString::to_string).collect();
-    tracing::info!(addresses = addresses.join(" "), "ready");
-    notify::ready();
-    daemon.work(&notify::watchdog);
-    notify::stopping();
-    Ok(ExitCode::Done)
+    .map_err(|error| CommandError::new(Kind::Failed, format!("cannot heed signals: {error}")))
 }

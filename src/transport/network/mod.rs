@@ -44,6 +44,7 @@ use self::dial::Dial;
 use self::endpoint::{LINK, PAIRING};
 pub use self::link::{Link, LinkPath, PathKind};
 use self::pins::Pins;
+pub use self::pins::certificate_sha256;
 pub use self::place::DEFAULT_PORT;
 #[cfg(not(feature = "relay"))]
 use self::reactor::Reactor;

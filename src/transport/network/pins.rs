@@ -9,9 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use iroh::tls::CaTlsConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use sha2::{Digest, Sha256};
+
+/// The SHA-256 of the first certificate in a file, PEM or DER, as it is pinned. None: there is none.
+pub fn certificate_sha256(file: &[u8]) -> Option<[u8; 32]> {
+    // DER is a sequence, which no text begins like.
+    let der = |file: &[u8]| file.starts_with(b"\x30").then(|| CertificateDer::from(file.to_vec()));
+    let certificate = CertificateDer::from_pem_slice(file).ok().or_else(|| der(file))?;
+    Some(Sha256::digest(&certificate).into())
+}
 
 /// The pinned certificates, by the host that shows them. Grows while the network runs.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use foldersync::engine::report::ExchangeReport;
-use foldersync::engine::{Address, EngineError, Failure, PeerTarget, ExchangeOptions};
+use foldersync::engine::{Address, EngineError, ExchangeOptions, Failure, PeerTarget};
 use foldersync::transport::{self, Faults};
 use rstest::rstest;
 

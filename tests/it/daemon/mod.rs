@@ -1,6 +1,12 @@
 //! The daemon, by running the built command: several on this computer, each with a home of its own.
 
+mod namespaces;
+#[cfg_attr(not(feature = "relay"), allow(dead_code, reason = "some of it is for relays alone"))]
+mod nodes;
 mod pairing;
+mod relayed;
+#[cfg_attr(not(feature = "relay"), allow(dead_code, reason = "some of it is for relays alone"))]
+mod spaces;
 
 use std::fs::{self, File};
 use std::net::UdpSocket;

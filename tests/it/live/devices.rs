@@ -115,7 +115,8 @@ impl Devices {
     }
 
     pub(super) fn start(&mut self, at: usize) {
-        let log = fs::File::options().create(true).append(true).open(self.dir().join(format!("log-{at}"))).expect("a log");
+        let log =
+            fs::File::options().create(true).append(true).open(self.dir().join(format!("log-{at}"))).expect("a log");
         let daemon =
             self.command(at).args(["serve", "--loopback", "--verbose"]).stderr(log).stdout(Stdio::null()).spawn();
         self.devices[at].daemon = Some(daemon.expect("it runs"));
@@ -174,8 +175,14 @@ impl Devices {
             if began.elapsed() > LIMIT {
                 let names: Vec<Vec<&String>> = trees.iter().map(|tree| tree.keys().collect()).collect();
                 let state = |at| {
-                    let tell = |args: &[&str]| String::from_utf8_lossy(&git(&self.folder(at), args).stdout).into_owned();
-                    format!("{}{}{}", tell(&["log", "--graph", "--oneline", "--all"]), tell(&["status", "--short"]), tell(&["show-ref"]))
+                    let tell =
+                        |args: &[&str]| String::from_utf8_lossy(&git(&self.folder(at), args).stdout).into_owned();
+                    format!(
+                        "{}{}{}",
+                        tell(&["log", "--graph", "--oneline", "--all"]),
+                        tell(&["status", "--short"]),
+                        tell(&["show-ref"])
+                    )
                 };
                 let states: String = (0..self.devices.len()).map(state).collect();
                 panic!("they do not become what they should: {names:?}\n{states}\n{}", self.logs());
@@ -187,7 +194,8 @@ impl Devices {
     /// Waits until all folders hold the same, in files of these names.
     pub(super) fn wait_equal(&self, names: &[&str]) {
         self.wait(|trees| {
-            trees.windows(2).all(|pair| pair[0] == pair[1]) && trees[0].keys().map(String::as_str).eq(names.iter().copied())
+            trees.windows(2).all(|pair| pair[0] == pair[1])
+                && trees[0].keys().map(String::as_str).eq(names.iter().copied())
         });
     }
 
@@ -216,7 +224,11 @@ impl Devices {
     pub(super) fn check(&mut self) {
         for at in 0..self.devices.len() {
             self.wait_status(at, |status| {
-                status.peers.values().flat_map(|peer| peer.folders.values()).all(|pair| pair.in_step && !pair.exchanging)
+                status
+                    .peers
+                    .values()
+                    .flat_map(|peer| peer.folders.values())
+                    .all(|pair| pair.in_step && !pair.exchanging)
             });
         }
         for at in 0..self.devices.len() {

@@ -44,7 +44,8 @@ fn a_folder_that_is_away_is_waited_for_and_nothing_is_deleted() {
     devices.start_all();
     devices.write(0, "meanwhile", "1");
     devices.wait_status(1, |status| {
-        status.folders.values().any(|folder| folder.trouble.is_some()) && status.peers.values().any(|peer| peer.link.is_some())
+        status.folders.values().any(|folder| folder.trouble.is_some())
+            && status.peers.values().any(|peer| peer.link.is_some())
     });
     fs::rename(&away, &folder).expect("renamed");
     devices.wait_equal(&["first", "meanwhile"]);

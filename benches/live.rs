@@ -64,8 +64,9 @@ impl Device {
     /// Writes the configuration: everybody knows everybody.
     fn know(&self, others: &[&Device]) {
         let mut text = format!(
-            "[device]\nport = {}\nlocal_discovery = false\n[folder.data]\npath = {:?}\n",
-            self.port, self.folder
+            "[device]\nport = {}\nlocal_discovery = false\n[folder.data]\npath = \"{}\"\n",
+            self.port,
+            self.folder.display()
         );
         for other in others {
             let name = other.folder.file_name().unwrap().to_string_lossy();
@@ -234,7 +235,7 @@ fn throughput(dir: &Path) -> String {
         sleep(Duration::from_millis(10));
     }
     let captured = captured.unwrap_or_default();
-    let rate = 1024.0 / (began.elapsed() - captured).as_secs_f64();
+    let rate = 1024.0 / began.elapsed().saturating_sub(captured).as_secs_f64();
     let (_, peak) = devices[1].memory();
     format!(
         "captured in {:.1} s, then {rate:.0} MiB/s until written there; receiver's peak {peak:.0} MiB",

@@ -242,6 +242,7 @@ impl Client {
     }
 
     /// The next answer.
+    #[expect(clippy::should_implement_trait, reason = "an answer may fail to come, and that is no end")]
     pub fn next(&mut self) -> io::Result<Answer> {
         let mut line = String::new();
         if self.0.read_line(&mut line)? == 0 {

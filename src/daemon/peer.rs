@@ -82,6 +82,9 @@ pub(super) enum ToPeer {
     Stop,
 }
 
+/// The heads here and there.
+type Heads = (Option<CommitId>, Option<CommitId>);
+
 /// What is known of one folder of the peer.
 struct Pair {
     theirs: Option<CommitId>,
@@ -98,7 +101,7 @@ struct Pair {
     failures: u32,
     not_before: Instant,
     /// The heads for which an exchange has done all that it can: they are the same, or rights keep them apart.
-    settled: Option<(Option<CommitId>, Option<CommitId>)>,
+    settled: Option<Heads>,
     /// When an exchange last ended well, for schedules.
     last: Option<Timestamp>,
     /// When one last began, for polling.
@@ -106,7 +109,7 @@ struct Pair {
     /// Who wants an exchange that has not begun yet.
     waiting: Vec<Reply>,
     /// What [`Driver::known`] found for these heads.
-    cache: Option<((Option<CommitId>, Option<CommitId>), bool, bool)>,
+    cache: Option<(Heads, bool, bool)>,
 }
 
 impl Pair {
@@ -268,18 +271,17 @@ impl Driver {
                     drop(reply.send((folder.clone(), self.name.clone(), outcome.clone())));
                 }
             }
-            ToPeer::Exchange(folder, reply) => match self.pairs.get_mut(&folder) {
-                Some(pair) => {
+            ToPeer::Exchange(folder, reply) => {
+                if let Some(pair) = self.pairs.get_mut(&folder) {
                     pair.waiting.push(reply);
                     pair.not_before = Instant::now();
                     self.next_dial = Instant::now();
-                }
-                None => {
+                } else {
                     let message = format!("peer `{}` has no part in folder `{folder}`", self.name);
                     let trouble = Trouble { failure: Failure::Usage, message, hint: None };
                     drop(reply.send((folder, self.name.clone(), Err(trouble))));
                 }
-            },
+            }
         }
     }
 

@@ -102,6 +102,7 @@ pub(super) fn backoff(failures: u32, chance: f64) -> Duration {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the fields have it")]
     fn head(n: u8) -> Option<CommitId> {
         Some(CommitId::from_bytes([n; 20]))
     }

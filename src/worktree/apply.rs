@@ -322,10 +322,10 @@ impl Run<'_> {
 
     /// Has the files of a batch take their places.
     fn place(&mut self, steps: &[&Step], batch: Synced) -> Result<(), WorktreeError> {
-        let Synced { batch, lines, journal, synced } = batch;
+        let Synced { batch, lines, journal, outcome } = batch;
         let shared = self.shared;
         let place = || {
-            synced?;
+            outcome?;
             for (at, (step, staged)) in steps[batch.first..].iter().zip(batch.staged).enumerate() {
                 let done = staged.and_then(|staged| self.write(step, batch.first + at, &staged));
                 self.note(&step.path, done)?;
@@ -757,7 +757,7 @@ impl Batch {
         let lines = self.lines(steps);
         let journal = format!("batch-{}", self.first);
         let stopped = self.staged.iter().position(|done| matches!(done, Err(Skip::Stop(_))));
-        let synced = match stopped.map(|at| self.staged.swap_remove(at)) {
+        let outcome = match stopped.map(|at| self.staged.swap_remove(at)) {
             Some(Err(Skip::Stop(error))) => Err(error),
             _ if lines.is_empty() => Ok(()),
             _ => {
@@ -771,7 +771,7 @@ impl Batch {
                 })
             }
         };
-        Synced { batch: self, lines, journal, synced }
+        Synced { batch: self, lines, journal, outcome }
     }
 
     /// What a journal has to say of them.
@@ -790,7 +790,7 @@ struct Synced {
     batch: Batch,
     lines: Vec<Line>,
     journal: String,
-    synced: Result<(), WorktreeError>,
+    outcome: Result<(), WorktreeError>,
 }
 
 impl Synced {

@@ -309,7 +309,7 @@ impl Daemon {
 
     /// Works until it is told to stop; `pulse` is called now and then, as long as all is well.
     pub fn work(mut self, pulse: &dyn Fn()) {
-        let pause = PULSE.min(notify::watchdog_interval().unwrap_or(PULSE));
+        let pause = PULSE.min(self::notify::watchdog_interval().unwrap_or(PULSE));
         loop {
             match self.orders.1.recv_timeout(pause) {
                 Ok(Order::Reload(told)) => {

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 
-use super::{DaemonError, Order, PULSE, notify};
+use super::{DaemonError, Order, PULSE};
 #[cfg(feature = "relay")]
 use crate::config::host_name;
 use crate::config::{Config, DeviceSettings, Home, Relay, RelayCertificate};
@@ -117,7 +117,7 @@ impl RelayOnly {
 
     /// Works until it is told to stop; `pulse` is called now and then.
     pub fn work(self, pulse: &dyn Fn()) {
-        let pause = PULSE.min(notify::watchdog_interval().unwrap_or(PULSE));
+        let pause = PULSE.min(super::notify::watchdog_interval().unwrap_or(PULSE));
         loop {
             match self.orders.1.recv_timeout(pause) {
                 Ok(Order::Reload(_)) => match self.home.load() {

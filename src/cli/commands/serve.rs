@@ -9,7 +9,7 @@ use crate::cli::session::Session;
 use crate::daemon::log::{Log, LogOptions};
 use crate::daemon::relay::{DEFAULT_RELAY_PORT, RelayOnly, RelayOptions};
 use crate::daemon::signals::{Signal, Signals};
-use crate::daemon::{Daemon, DaemonError, DaemonOptions, Order, notify};
+use crate::daemon::{self, Daemon, DaemonError, DaemonOptions, Order};
 use crate::engine::{ExchangeOptions, Folder};
 
 /// Keep all folders in step with their peers, until it is stopped
@@ -87,9 +87,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         let options = RelayOptions { port: args.relay_port, loopback_only: args.loopback };
         let relay = RelayOnly::start(&session.home()?, options)?;
         let _signals = heed(log, relay.orders())?;
-        notify::ready();
-        relay.work(&notify::watchdog);
-        notify::stopping();
+        daemon::notify::ready();
+        relay.work(&daemon::notify::watchdog);
+        daemon::notify::stopping();
         return Ok(ExitCode::Done);
     }
     let daemon = Daemon::start(
@@ -100,9 +100,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     let _signals = heed(log, daemon.orders())?;
     let addresses: Vec<_> = daemon.addresses().iter().map(ToString::to_string).collect();
     tracing::info!(addresses = addresses.join(" "), "ready");
-    notify::ready();
-    daemon.work(&notify::watchdog);
-    notify::stopping();
+    daemon::notify::ready();
+    daemon.work(&daemon::notify::watchdog);
+    daemon::notify::stopping();
     Ok(ExitCode::Done)
 }
 

@@ -31,7 +31,7 @@ fn start(spaces: &Spaces, nodes: [&mut Node; 2]) {
 fn in_a_local_network_they_find_each_other() {
     let Some(spaces) = Spaces::new("in_a_local_network_they_find_each_other") else { return };
     local(&spaces);
-    let [mut a, mut b] = Node::peers([("a", Settings::default()), ("b", Settings::default())]);
+    let [mut a, mut b] = Node::peers(&[("a", Settings::default()), ("b", Settings::default())]);
     start(&spaces, [&mut a, &mut b]);
     let (link, took) = wait_for("a link", PATIENCE, || a.link("b"));
     assert_eq!(link.kind, "local", "{link:?}");
@@ -44,20 +44,20 @@ fn a_cut_is_noticed_and_mended_when_the_cable_is_back() {
     let Some(spaces) = Spaces::new("a_cut_is_noticed_and_mended_when_the_cable_is_back") else { return };
     local(&spaces);
     let known = [("a", quiet(&[("b", "10.0.0.2")])), ("b", quiet(&[("a", "10.0.0.1")]))];
-    let [mut a, mut b] = Node::peers(known);
+    let [mut a, mut b] = Node::peers(&known);
     start(&spaces, [&mut a, &mut b]);
     converge(&a, &b, "before");
 
     spaces.ip("lan", "link set dev b down");
     a.write("cut at a", "one");
     b.write("cut at b", "two");
-    let (_, lost_a) = wait_for("a notices", NOTICED, || a.link("b").is_none().then_some(()));
-    let (_, lost_b) = wait_for("b notices", NOTICED, || b.link("a").is_none().then_some(()));
+    let ((), lost_a) = wait_for("a notices", NOTICED, || a.link("b").is_none().then_some(()));
+    let ((), lost_b) = wait_for("b notices", NOTICED, || b.link("a").is_none().then_some(()));
     assert!(!a.has("cut at b", "two") && !b.has("cut at a", "one"));
 
     spaces.ip("lan", "link set dev b up");
     let both = || (a.has("cut at b", "two") && b.has("cut at a", "one")).then_some(());
-    let (_, back) = wait_for("both edits on both sides", PATIENCE, both);
+    let ((), back) = wait_for("both edits on both sides", PATIENCE, both);
     tell(&format!("a cut: noticed after {lost_a:?} (and {lost_b:?} more), mended {back:?} after the return"));
     converge(&a, &b, "after");
 }
@@ -67,7 +67,7 @@ fn an_address_that_changes_is_followed() {
     let Some(spaces) = Spaces::new("an_address_that_changes_is_followed") else { return };
     local(&spaces);
     let known = [("a", quiet(&[("b", "10.0.0.2")])), ("b", quiet(&[("a", "10.0.0.1")]))];
-    let [mut a, mut b] = Node::peers(known);
+    let [mut a, mut b] = Node::peers(&known);
     start(&spaces, [&mut a, &mut b]);
     converge(&a, &b, "before");
 
@@ -90,12 +90,12 @@ fn with_every_twentieth_packet_lost_megabytes_arrive() {
         spaces.nft(computer, rules);
     }
     let known = [("a", quiet(&[("b", "10.0.0.2")])), ("b", quiet(&[("a", "10.0.0.1")]))];
-    let [mut a, mut b] = Node::peers(known);
+    let [mut a, mut b] = Node::peers(&known);
     start(&spaces, [&mut a, &mut b]);
     converge(&a, &b, "small");
     let content = noise(4 << 20);
     a.write("big", &content);
-    let (_, took) = wait_for("4 MiB", PATIENCE, || b.has("big", &content).then_some(()));
+    let ((), took) = wait_for("4 MiB", PATIENCE, || b.has("big", &content).then_some(()));
     let lost = spaces.counted("a", "loss in") + spaces.counted("b", "loss in");
     assert!(lost > 50, "{lost} packets lost: it was no loss to speak of");
     tell(&format!("5 % loss: 4 MiB in {took:?}, {lost} packets lost"));

@@ -44,7 +44,7 @@ pub fn converge(a: &Node, b: &Node, round: &str) -> Duration {
     let mut longest = Duration::ZERO;
     for (from, to, file) in [(a, b, format!("{round} from a")), (b, a, format!("{round} from b"))] {
         from.write(&file, &file);
-        let (_, took) = wait_for(&file, PATIENCE, || to.has(&file, &file).then_some(()));
+        let ((), took) = wait_for(&file, PATIENCE, || to.has(&file, &file).then_some(()));
         longest = longest.max(took);
     }
     longest
@@ -114,7 +114,7 @@ impl Node {
     }
 
     /// Nodes with one folder, a copy of it for each, that are peers of one another.
-    pub fn peers<const N: usize>(nodes: [(&str, Settings); N]) -> [Self; N] {
+    pub fn peers<const N: usize>(nodes: &[(&str, Settings); N]) -> [Self; N] {
         let made = nodes.each_ref().map(|(name, _)| Self::new(name));
         let docs = made[0].docs();
         fs::create_dir_all(&docs).expect("a directory");
@@ -123,7 +123,7 @@ impl Node {
         for copy in &made[1..] {
             output(foldersync(&copy.home()).arg("clone").arg(&docs).arg(copy.docs()));
         }
-        for (node, (_, settings)) in made.iter().zip(&nodes) {
+        for (node, (_, settings)) in made.iter().zip(nodes) {
             let peers: Vec<_> = made.iter().filter(|peer| peer.name != node.name).collect();
             node.configure(settings, &peers, true);
         }

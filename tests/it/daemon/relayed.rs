@@ -39,7 +39,7 @@ mod built {
                 spaces.router(&router, &home, &format!("{inside}/24"), &outside, translation);
                 spaces.computer(computer, &home, &format!("10.{number}.0.2/24"), Some(&inside));
             }
-            let [a, b] = Node::peers([("a", Settings::default()), ("b", Settings::default())]);
+            let [a, b] = Node::peers(&[("a", Settings::default()), ("b", Settings::default())]);
             let mut relay = Node::relay("relay", &[&a, &b]);
             relay.start(&spaces, &["--relay-only"]);
             // One knows the certificate by its file, the other by what the relay says of it.
@@ -80,7 +80,7 @@ mod built {
         fn speed(&self, mebibytes: usize) -> f64 {
             let content = noise(mebibytes << 20);
             self.a.write("big", &content);
-            let (_, took) = wait_for("a big file", PATIENCE * 4, || self.b.has("big", &content).then_some(()));
+            let ((), took) = wait_for("a big file", PATIENCE * 4, || self.b.has("big", &content).then_some(()));
             f64::from(u32::try_from(mebibytes).expect("small")) / took.as_secs_f64()
         }
     }

@@ -99,9 +99,9 @@ impl Devices {
     pub(super) fn connect(&self, pairs: &[(usize, usize)]) {
         for at in 0..self.devices.len() {
             let mut text = format!(
-                "[device]\nport = {}\nlocal_discovery = false\n[folder.data]\npath = {:?}\n",
+                "[device]\nport = {}\nlocal_discovery = false\n[folder.data]\npath = \"{}\"\n",
                 self.devices[at].port,
-                self.folder(at)
+                self.folder(at).display()
             );
             let others = pairs.iter().filter(|pair| pair.0 == at || pair.1 == at);
             for other in others.map(|pair| &self.devices[if pair.0 == at { pair.1 } else { pair.0 }]) {
@@ -217,7 +217,9 @@ impl Devices {
 
     fn logs(&self) -> String {
         let log = |at| fs::read_to_string(self.dir().join(format!("log-{at}"))).unwrap_or_default();
-        (0..self.devices.len()).map(|at| format!("--- {}\n{}", self.devices[at].name, log(at))).collect()
+        let logs: Vec<String> =
+            (0..self.devices.len()).map(|at| format!("--- {}\n{}", self.devices[at].name, log(at))).collect();
+        logs.concat()
     }
 
     /// Waits until all say that they are in step, stops them, and looks at their repositories.

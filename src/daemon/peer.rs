@@ -403,7 +403,7 @@ impl Driver {
     fn heard(&mut self, folder: FolderId, head: Option<CommitId>, by: DeviceId) {
         let Some(name) = self.shared.folder_with(folder) else {
             // Bounded by what a person can have shared with one peer.
-            if self.unheard.len() < UNHEARD {
+            if self.unheard.len() < UNHEARD || self.unheard.contains_key(&folder) {
                 self.unheard.insert(folder, (head, by));
             }
             return;

@@ -9,6 +9,7 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use super::error::{CommandError, Kind};
+use super::exit::ExitCode;
 use super::session::Session;
 use super::tell::ask;
 use crate::daemon::control::Ask;
@@ -87,6 +88,30 @@ impl Foreground {
         drop(self.orders.send(Order::Stop));
         self.serve();
     }
+}
+
+/// Ends a command for which a daemon may have been started here: that goes on with its work until a person stops it,
+/// unless the command has failed or asks for it `once`.
+pub(crate) fn finish(
+    session: &Session,
+    here: Option<Foreground>,
+    done: Result<(), CommandError>,
+    once: bool,
+) -> Result<ExitCode, CommandError> {
+    let Some(here) = here else { return done.map(|()| ExitCode::Done) };
+    match done {
+        Err(_) if here.was_stopped() => {}
+        Err(error) => {
+            here.stop();
+            return Err(error);
+        }
+        Ok(()) if once => here.stop(),
+        Ok(()) => {
+            session.ui().status("the folder is kept in step until this command is stopped (Ctrl-C)");
+            here.serve();
+        }
+    }
+    Ok(ExitCode::Done)
 }
 
 /// Whether a daemon runs and answers.

@@ -8,7 +8,6 @@ mod alone;
 mod commands;
 mod error;
 mod exit;
-mod follow;
 mod foreground;
 mod global;
 mod live;

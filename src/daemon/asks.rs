@@ -88,7 +88,7 @@ impl Asked {
     fn answer(&self, stream: &UnixStream) -> io::Result<()> {
         let last = match question(stream)? {
             Ask::Status => return answer(stream, &Answer::Progress(Box::new(self.status()))),
-            Ask::Watch => return self.watch(stream, &|| false),
+            Ask::Watch => return self.watch(stream),
             Ask::Reload => reload(&self.orders).map_or_else(Answer::Error, |()| Answer::Done),
             Ask::Exchange { pairs } => self.exchange(stream, pairs)?,
             Ask::Wait { folder, peers, path } => self.wait(stream, &folder, &peers, path.as_deref())?,
@@ -109,10 +109,10 @@ impl Asked {
         answer(stream, &last)
     }
 
-    /// Tells what goes on, whenever it changes, until `over`, or until nobody listens.
-    fn watch(&self, stream: &UnixStream, over: &dyn Fn() -> bool) -> io::Result<()> {
+    /// Tells what goes on, whenever it changes, until nobody listens.
+    fn watch(&self, stream: &UnixStream) -> io::Result<()> {
         let mut seen = self.shared.board.changes();
-        while !over() && !self.shared.is_stopping() {
+        while !self.shared.is_stopping() {
             answer(stream, &Answer::Progress(Box::new(self.status())))?;
             // Not for every single change, or who listens would hear of nothing else.
             std::thread::sleep(SOON);

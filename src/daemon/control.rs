@@ -152,9 +152,8 @@ fn socket(home: &Home) -> PathBuf {
 pub struct OnlyOne(#[expect(dead_code, reason = "its lock is what counts")] File);
 
 impl OnlyOne {
-    /// Takes the right to be the daemon of this home. `None`: another process has it.
+    /// Takes the right to be the daemon of this home, whose folder must be there. `None`: another process has it.
     pub(super) fn take(home: &Home) -> io::Result<Option<Self>> {
-        std::fs::create_dir_all(home.dir())?;
         let mut lock = File::options().create(true).append(true).read(true).open(home.dir().join("daemon.lock"))?;
         match lock.try_lock() {
             Ok(()) => {
@@ -182,7 +181,7 @@ impl Control {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // Made under another name that nobody knows, so that it is never open to others.
+        // The home is its owner's alone, so that nobody else comes in between.
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener, path })

@@ -107,7 +107,6 @@ impl Actor {
         self.capture(&folder, &[])?;
         folder.watch_again(&watch)?;
         self.shared.open_folder(&self.name, &folder)?;
-        self.say_head()?;
 
         let began = Instant::now();
         let mut quiet = Quiet::new(Delays::with_quiet(self.shared.config().device.quiet()));

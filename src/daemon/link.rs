@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::peer::{ToPeer, Trouble};
 use super::shared::Shared;
 use crate::config::{Name, PeerSettings};
-use crate::engine::{EngineError, ExchangeOptions, Failure, Folder};
+use crate::engine::{EngineError, ExchangeOptions, Folder};
 use crate::protocol::link::{LENGTH, News, Opening, payload_len};
 use crate::transport::Connection;
 use crate::transport::network::Link;
@@ -19,6 +19,8 @@ use crate::transport::throttle::Limiter;
 
 /// How many streams of one link may be open at once.
 const STREAMS: usize = 32;
+/// How long a device may take to answer when it is dialed.
+pub(super) const DIAL: Duration = Duration::from_secs(8);
 /// How long a stream may take to say what it is for.
 const OPENING: Duration = Duration::from_secs(10);
 
@@ -115,6 +117,19 @@ fn say(news: &Writer, bytes: &[u8]) {
     }
 }
 
+/// What may be done in exchanges of this folder with a peer, and who it must prove to be.
+pub(super) fn options(settings: &PeerSettings, folder: &Name) -> ExchangeOptions {
+    let direction = settings.direction_of(folder);
+    ExchangeOptions {
+        send: direction.sends(),
+        receive: direction.receives(),
+        join: settings.join,
+        wait: true,
+        device: settings.key().copied(),
+        ..ExchangeOptions::default()
+    }
+}
+
 /// Opens a stream for an exchange of this folder.
 pub(super) fn open_exchange(link: &Link, folder: &Folder) -> Result<Connection, EngineError> {
     let mut connection = link.open()?;
@@ -191,13 +206,15 @@ impl Ends {
     /// Says news, and hears it until the stream ends.
     fn news(&self, connection: Connection) -> io::Result<()> {
         let Connection { mut reader, mut writer, .. } = connection;
-        let mut first = News::Greeting { instance: self.shared.instance }.encode();
-        first.extend(heads(&self.shared, &self.settings.folders));
-        writer.write_all(&first)?;
-        writer.flush()?;
-        *self.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
-        // A head that moved in between was told to nobody.
-        say(&self.news, &heads(&self.shared, &self.settings.folders));
+        {
+            // Whoever has news meanwhile waits, and says it after this: nothing is told twice or to nobody.
+            let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut first = News::Greeting { instance: self.shared.instance }.encode();
+            first.extend(heads(&self.shared, &self.settings.folders));
+            writer.write_all(&first)?;
+            writer.flush()?;
+            *news = Some(writer);
+        }
         while let Some(payload) = read_frame(&mut reader)? {
             match News::decode(&payload).map_err(io::Error::other)? {
                 News::Greeting { instance } => {
@@ -223,28 +240,12 @@ impl Ends {
         if paused {
             return crate::engine::refuse(connection, "it is paused at the other side");
         }
-        let direction = settings.direction_of(name);
-        let options = ExchangeOptions {
-            send: direction.sends(),
-            receive: direction.receives(),
-            join: settings.join,
-            wait: true,
-            capture: false,
-            device: Some(self.link.device()),
-            ..ExchangeOptions::default()
-        };
+        let options = ExchangeOptions { capture: false, device: Some(self.link.device()), ..options(settings, name) };
         self.shared.tell_peer(&self.peer, ToPeer::Serving(name.clone()));
         let _under_way = self.shared.exchanging();
         let (upload, download) = self.limits.clone();
         let served = folder.serve(connection.limited(upload, download), Some(self.peer.as_str()), options);
-        let outcome = served.map_err(|error| match error.failure() {
-            // Who began it tries again.
-            Failure::Busy | Failure::Unreachable => Trouble::from(error),
-            _ => {
-                tracing::warn!(folder = %name, peer = %self.peer, "{}", error.to_string().escape_debug());
-                Trouble::from(error)
-            }
-        });
+        let outcome = served.map_err(Trouble::from);
         self.shared.tell_peer(&self.peer, ToPeer::Ended(name.clone(), outcome, Vec::new()));
     }
 }

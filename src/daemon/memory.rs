@@ -1,53 +1,54 @@
-//! What the daemon remembers from one run to the next: where peers were last found.
+//! What is remembered from one run to the next: where peers were last found.
 //!
 //! A file in the home's `state` folder, replaced whole. Only a memory aid: without it, peers are looked for at their
 //! configured addresses and in the local network.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use crate::config::Name;
+use crate::config::{Home, Name, PeerSettings};
+use crate::transport::network::{Hints, LinkPath, PathKind};
 
+/// The file in `state`.
+const FILE: &str = "addresses.json";
 /// How many addresses of one peer are kept.
 const KEPT: usize = 4;
 
 type Addresses = BTreeMap<Name, Vec<String>>;
 
-fn file(state: &Path) -> PathBuf {
-    state.join("addresses.json")
-}
-
-fn load(state: &Path) -> Addresses {
-    let bytes = std::fs::read(file(state)).ok();
+fn load(home: &Home) -> Addresses {
+    let bytes = home.read_state(FILE).ok().flatten();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// Where this peer was, as the folder `state` of the home has it, the latest first.
-pub(super) fn addresses(state: &Path, peer: &Name) -> Vec<String> {
-    load(state).remove(peer).unwrap_or_default()
+/// Where this peer may be: as it is configured, and where it was, the latest first.
+pub(super) fn hints(home: &Home, peer: &Name, settings: &PeerSettings, relay: Option<String>) -> Hints {
+    let mut addresses: Vec<String> = settings.hosts().map(ToString::to_string).collect();
+    for last in load(home).remove(peer).unwrap_or_default() {
+        if !addresses.contains(&last) {
+            addresses.push(last);
+        }
+    }
+    Hints { addresses, relay, relay_certificate: None }
 }
 
-/// Remembers that this peer was there.
-pub(super) fn remember_address(state: &Path, peer: &Name, address: &str) {
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut all = load(state);
-    let known = all.entry(peer.clone()).or_default();
-    if known.first().is_some_and(|first| first == address) {
+/// Remembers that this peer was there, if the way leads straight to it.
+pub(super) fn remember(home: &Home, peer: &Name, path: &LinkPath) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    if !matches!(path.kind, PathKind::Direct | PathKind::Local) {
         return;
     }
-    known.retain(|known| known != address);
-    known.insert(0, address.to_owned());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = load(home);
+    let known = all.entry(peer.clone()).or_default();
+    if known.first() == Some(&path.remote) {
+        return;
+    }
+    known.retain(|known| *known != path.remote);
+    known.insert(0, path.remote.clone());
     known.truncate(KEPT);
-    let write = || -> io::Result<()> {
-        let path = file(state);
-        std::fs::create_dir_all(state)?;
-        let new = path.with_extension("json.new");
-        std::fs::write(&new, serde_json::to_vec_pretty(&all).map_err(io::Error::other)?)?;
-        std::fs::rename(&new, &path)
-    };
-    if let Err(error) = write() {
+    let text = serde_json::to_vec_pretty(&all).expect("names and addresses are valid JSON");
+    if let Err(error) = home.write_state(FILE, &text) {
         tracing::debug!("addresses are not remembered: {error}");
     }
 }

@@ -1,7 +1,7 @@
 //! The daemon: folders that are watched, peers that are kept in step, until it is told to stop.
 //!
-//! A thread for each folder ([`folder`]: watch, capture, announce) and one for each peer ([`peer`]: connection, news,
-//! when to exchange), joined by inboxes; what goes on stands on a [`board`]; people ask through a socket ([`control`]).
+//! A thread for each folder (`folder`: watch, capture, announce) and one for each peer (`peer`: connection, news,
+//! when to exchange), joined by inboxes; what goes on stands on a `board`; people ask through a socket ([`control`]).
 //! All of it may be killed at any moment: what was captured or received is safe by the engine's rules, and the next
 //! start finds the rest.
 
@@ -138,6 +138,11 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<
     }
 }
 
+fn zoned(time: Timestamp, zone: &jiff::tz::TimeZone) -> jiff::Zoned {
+    let nanos = i32::try_from(time.nanos).unwrap_or(0);
+    jiff::Timestamp::new(time.secs, nanos).unwrap_or_default().to_zoned(zone.clone())
+}
+
 fn timestamp(time: &jiff::Zoned) -> Timestamp {
     let time = time.timestamp();
     Timestamp::new(time.as_second(), u32::try_from(time.subsec_nanosecond()).unwrap_or(0))
@@ -148,9 +153,10 @@ impl Daemon {
     pub fn start(home: &Home, context: &Context, options: DaemonOptions) -> Result<Self, DaemonError> {
         let failed = |source| DaemonError::Control { home: home.dir().to_owned(), source };
         let running = || DaemonError::Running { home: home.dir().to_owned() };
+        // Makes the home, where it is missing, for its owner alone.
+        let key = home.device_key()?;
         let only = OnlyOne::take(home).map_err(failed)?.ok_or_else(running)?;
         let config = home.load()?;
-        let key = home.device_key()?;
         let instance = u64::from_ne_bytes(crate::engine::folder::random()?);
         let shared = Arc::new(Shared::new(home.clone(), key.id(), context, config, instance));
         let gate: Arc<dyn Gate> = Arc::new(Doorkeeper(Arc::downgrade(&shared)));

@@ -5,21 +5,17 @@
 //! addresses at which peers were found; a kill costs what a lost connection costs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{DaemonError, link, memory};
+use super::link::{self, DIAL};
+use super::{DaemonError, memory};
 use crate::config::{Config, Home, Name, Rates};
 use crate::engine::report::ExchangeReport;
 use crate::engine::{Context, EngineError, ExchangeOptions, Folder};
 use crate::id::DeviceId;
 use crate::transport::TransportError;
-use crate::transport::network::{Gate, Hints, Link, Network, NetworkOptions, PathKind, RelayChoice};
+use crate::transport::network::{Gate, Link, Network, NetworkOptions, RelayChoice};
 use crate::transport::throttle::Limiter;
-
-/// How long a device may take to answer when it is dialed.
-const DIAL: Duration = Duration::from_secs(8);
 
 /// Lets in the configured peers.
 struct Peers(Vec<DeviceId>);
@@ -47,7 +43,7 @@ impl Limits {
 /// A network for some exchanges.
 pub struct Once {
     config: Config,
-    state: PathBuf,
+    home: Home,
     network: Network,
     links: BTreeMap<Name, Link>,
     all: Limits,
@@ -74,11 +70,9 @@ impl Once {
             Err(TransportError::PortInUse { .. }) => open(0)?,
             opened => opened?,
         };
-        let now = context.clock.now();
-        let nanos = i32::try_from(now.nanos).unwrap_or(0);
-        let now = jiff::Timestamp::new(now.secs, nanos).unwrap_or_default().to_zoned(context.zone.clone());
+        let now = super::zoned(context.clock.now(), &context.zone);
         let all = Limits::new(config.rates_in_all(&now));
-        Ok(Self { state: home.dir().join("state"), config, network, links: BTreeMap::new(), all, now })
+        Ok(Self { home: home.clone(), config, network, links: BTreeMap::new(), all, now })
     }
 
     /// One exchange of this folder with a device that is a peer of it.
@@ -91,15 +85,7 @@ impl Once {
     ) -> Result<ExchangeReport, EngineError> {
         let link = self.link(peer)?;
         let settings = &self.config.peers[peer];
-        let direction = settings.direction_of(name);
-        let options = ExchangeOptions {
-            send: direction.sends(),
-            receive: direction.receives(),
-            join: settings.join,
-            wait,
-            device: settings.key().copied(),
-            ..ExchangeOptions::default()
-        };
+        let options = ExchangeOptions { wait, ..link::options(settings, name) };
         let own = Limits::new(self.config.rates_of(peer, &self.now));
         let connection = link::open_exchange(&link, folder)?;
         let connection = connection.limited(vec![own.0, Arc::clone(&self.all.0)], vec![own.1, Arc::clone(&self.all.1)]);
@@ -115,21 +101,12 @@ impl Once {
             |why: &dyn std::fmt::Display| EngineError::Unreachable { peer: peer.to_string(), why: why.to_string() };
         let settings = self.config.peers.get(peer).ok_or_else(|| unreachable(&"it is no peer any more"))?;
         let device = *settings.key().ok_or_else(|| unreachable(&"its device key is not known"))?;
-        let mut addresses: Vec<String> = settings.hosts().map(ToString::to_string).collect();
-        for last in memory::addresses(&self.state, peer) {
-            if !addresses.contains(&last) {
-                addresses.push(last);
-            }
-        }
-        let hints = Hints { addresses, relay: None, relay_certificate: None };
+        let hints = memory::hints(&self.home, peer, settings, None);
         let link = self.network.dial(device, &hints, DIAL).map_err(|error| match error {
             TransportError::Refused { .. } => EngineError::Transport(error),
             error => unreachable(&error),
         })?;
-        let path = link.path();
-        if matches!(path.kind, PathKind::Direct | PathKind::Local) {
-            memory::remember_address(&self.state, peer, &path.remote);
-        }
+        memory::remember(&self.home, peer, &link.path());
         self.links.insert(peer.clone(), link.clone());
         Ok(link)
     }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::board::LinkState;
-use super::link::Live;
+use super::link::{DIAL, Live, options};
 use super::memory;
 use super::rule::{KeptBack, Known, Next, backoff};
 use super::shared::Shared;
@@ -21,11 +21,9 @@ use crate::engine::report::ExchangeReport;
 use crate::engine::{self, EngineError, ExchangeOptions, Failure, Folder, PeerTarget, SshTarget};
 use crate::id::{CommitId, DeviceId, FolderId};
 use crate::transport::TransportError;
-use crate::transport::network::{Hints, Link, PathKind};
+use crate::transport::network::{Link, PathKind};
 use crate::transport::throttle::Limiter;
 
-/// How long a device may take to answer when it is dialed.
-const DIAL: Duration = Duration::from_secs(8);
 /// How often a peer without a standing connection is asked for what is new, unless its schedule says otherwise.
 const POLL: Duration = Duration::from_mins(1);
 /// How long a link counts as young: of two young ones, the one that the lower key dialed stays.
@@ -339,7 +337,7 @@ impl Driver {
         let pause = backoff(self.failures, chance());
         self.next_dial = Instant::now() + pause;
         tracing::debug!(peer = %self.name, "not reached: {}", error.to_string().escape_debug());
-        let next = self.shared.zoned_now().checked_add(pause).ok().map(|next| super::timestamp(&next));
+        let next = self.shared.after(pause);
         self.shared.board.peer(&self.name, |state| {
             state.trouble = Some(error.to_string());
             state.next_try = next;
@@ -381,13 +379,7 @@ impl Driver {
             return;
         };
         self.dialing = true;
-        let mut addresses: Vec<String> = self.settings.hosts().map(ToString::to_string).collect();
-        for last in memory::addresses(&self.shared.state_dir(), &self.name) {
-            if !addresses.contains(&last) {
-                addresses.push(last);
-            }
-        }
-        let hints = Hints { addresses, relay: self.shared.relay_url(), relay_certificate: None };
+        let hints = memory::hints(&self.shared.home, &self.name, &self.settings, self.shared.relay_url());
         let (shared, name) = (Arc::clone(&self.shared), self.name.clone());
         super::spawn(&format!("dial {name}"), move || {
             let told = match network.dial(device, &hints, DIAL) {
@@ -485,7 +477,7 @@ impl Driver {
                     folder = %folder, peer = %self.name, "exchange failed, tried again in {:.1} s: {}",
                     pause.as_secs_f64(), trouble.message.escape_debug()
                 );
-                let next = self.shared.zoned_now().checked_add(pause).ok().map(|next| super::timestamp(&next));
+                let next = self.shared.after(pause);
                 self.shared.board.pair(&self.name, folder, |state| {
                     state.exchanging = running;
                     state.trouble = Some(trouble.message.clone());
@@ -662,17 +654,8 @@ impl Driver {
         if let Some(theirs) = pair.theirs {
             self.shared.fetches(name, theirs, &self.name);
         }
-        let direction = self.settings.direction_of(name);
-        let options = ExchangeOptions {
-            send: direction.sends(),
-            receive: direction.receives(),
-            join: self.settings.join,
-            wait: true,
-            // The folder's thread captures what it sees; who asks for an exchange means what he sees.
-            capture: !replies.is_empty(),
-            device: self.settings.key().copied(),
-            ..ExchangeOptions::default()
-        };
+        // The folder's thread captures what it sees; who asks for an exchange means what he sees.
+        let options = ExchangeOptions { capture: !replies.is_empty(), ..options(&self.settings, name) };
         self.shared.board.pair(&self.name, name, |state| {
             state.exchanging = true;
             state.next_try = None;
@@ -711,8 +694,8 @@ impl Driver {
             PathKind::Relay => "relay",
             PathKind::Unknown => "unknown",
         };
-        if matches!(path.kind, PathKind::Direct | PathKind::Local) && live.remembered.as_ref() != Some(&path.remote) {
-            memory::remember_address(&self.shared.state_dir(), &self.name, &path.remote);
+        if live.remembered.as_ref() != Some(&path.remote) {
+            memory::remember(&self.shared.home, &self.name, &path);
             live.remembered = Some(path.remote.clone());
         }
         let rtt_us = path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));

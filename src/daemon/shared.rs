@@ -3,7 +3,6 @@
 //! Locks in here are held for moments, and never one inside another.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -112,8 +111,12 @@ impl Shared {
     }
 
     pub(super) fn zoned(&self, time: Timestamp) -> jiff::Zoned {
-        let nanos = i32::try_from(time.nanos).unwrap_or(0);
-        jiff::Timestamp::new(time.secs, nanos).unwrap_or_default().to_zoned(self.zone.clone())
+        super::zoned(time, &self.zone)
+    }
+
+    /// The time after this pause.
+    pub(super) fn after(&self, pause: Duration) -> Option<Timestamp> {
+        self.zoned_now().checked_add(pause).ok().map(|then| super::timestamp(&then))
     }
 
     /// How long it is until then, by the clock.
@@ -283,11 +286,6 @@ impl Shared {
     pub(super) fn fetches_no_more(&self, folder: &Name, peer: &Name) {
         let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         fetching.retain(|(of, _), (from, _)| of != folder || from != peer);
-    }
-
-    /// Where the daemon keeps what it wants to remember.
-    pub(super) fn state_dir(&self) -> PathBuf {
-        self.home.dir().join("state")
     }
 }
 

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::cli::error::{CommandError, Kind};
 use crate::cli::exit::ExitCode;
-use crate::cli::follow::Follow;
 use crate::cli::foreground::{self, Foreground};
 use crate::cli::session::Session;
 use crate::cli::tell::{ask, next};
@@ -74,24 +73,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         session.ui().status(&format!("`device.relay` is {relay} from now on, as the ticket says"));
     }
     let here = Foreground::start_unless_running(session, args.loopback)?;
-    match join(session, ticket, &path) {
-        Err(_) if here.as_ref().is_some_and(Foreground::was_stopped) => {}
-        Err(error) => {
-            if let Some(here) = here {
-                here.stop();
-            }
-            return Err(error);
-        }
-        Ok(()) => match here {
-            Some(here) if args.once => here.stop(),
-            Some(here) => {
-                session.ui().status("the folder is kept in step until this command is stopped (Ctrl-C)");
-                here.serve();
-            }
-            None => {}
-        },
-    }
-    Ok(ExitCode::Done)
+    let done = join(session, ticket, &path);
+    foreground::finish(session, here, done, args.once)
 }
 
 fn ticket(argument: &str) -> Result<String, CommandError> {
@@ -122,12 +105,11 @@ fn join(session: &Session, ticket: String, path: &Path) -> Result<(), CommandErr
     if let Some(note) = &note {
         ui.warning(note);
     }
-    let mut follow = Follow::new(ui);
     let mut told = BTreeSet::new();
     loop {
         match next(&mut client)? {
             Answer::Progress(status) => {
-                follow.show(status.folders.get(&folder).map(|folder| &folder.progress[..]).unwrap_or_default());
+                ui.show_progress(status.folders.get(&folder).map(|folder| &folder.progress[..]).unwrap_or_default());
                 if let Some(trouble) = trouble(&status, &peer, &folder).filter(|_| told.len() < 100)
                     && told.insert(trouble.to_owned())
                 {
@@ -138,7 +120,7 @@ fn join(session: &Session, ticket: String, path: &Path) -> Result<(), CommandErr
             _ => {}
         }
     }
-    drop(follow);
+    ui.show_progress(&[]);
     if ui.is_json() {
         let note = note.as_deref();
         let document =

@@ -88,21 +88,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     if here.is_none() {
         tell_daemon(session);
     }
-    match share(session, args, expires, &name, here.is_some()) {
-        Err(_) if here.as_ref().is_some_and(Foreground::was_stopped) => {}
-        Err(error) => {
-            if let Some(here) = here {
-                here.stop();
-            }
-            return Err(error);
-        }
-        Ok(()) => match here {
-            Some(here) if args.once => here.stop(),
-            Some(here) => here.serve(),
-            None => {}
-        },
-    }
-    Ok(ExitCode::Done)
+    let done = share(session, args, expires, &name);
+    foreground::finish(session, here, done, args.once)
 }
 
 /// The folder that is to be shared; made one where a directory was named that is none.
@@ -123,7 +110,7 @@ fn folder(session: &Session, dir: Option<&Path>) -> Result<PathBuf, CommandError
     }
 }
 
-fn share(session: &Session, args: &Args, expires: Duration, folder: &Name, here: bool) -> Result<(), CommandError> {
+fn share(session: &Session, args: &Args, expires: Duration, folder: &Name) -> Result<(), CommandError> {
     let ui = session.ui();
     let asked = Ask::Share { folder: folder.clone(), read_only: args.read_only, expires: expires.as_secs() };
     let mut client = ask(session, &asked)?.ok_or_else(foreground::gone)?;
@@ -160,8 +147,6 @@ fn share(session: &Session, args: &Args, expires: Duration, folder: &Name, here:
     };
     if args.once {
         first_copy(session, &peer, &folder)?;
-    } else if here {
-        ui.status("the folder is kept in step until this command is stopped (Ctrl-C)");
     }
     Ok(())
 }

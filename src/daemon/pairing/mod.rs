@@ -1,7 +1,7 @@
 //! Pairing by ticket: `share` makes one, `join` comes with it, and each side pins the other's key.
 //!
 //! What is said is in `crate::protocol::pairing`; here are the stream, the clock, and what has to last: the offers
-//! ([`offers`], in `state/offers.json`) and the pinned peers (in `config.toml`). The person who gave the ticket away, or
+//! (`offers`, in `state/offers.json`) and the pinned peers (in `config.toml`). The person who gave the ticket away, or
 //! was given it, has thereby agreed.
 //!
 //! After a kill: an offer that somebody has taken up is burnt, whether or not a pairing came of it. A side that has

@@ -211,9 +211,11 @@ fn memory(dir: &Path) -> String {
     told.join(", ")
 }
 
-/// Files that do not compress, made while the daemons run: from the last capture to the last byte.
-fn throughput(dir: &Path) -> String {
-    let devices = devices(dir, &["a", "b"], &|root| fs::write(root.join("first"), "1").unwrap());
+/// How much is sent at once.
+const GIB: u64 = 1 << 30;
+
+/// Files that do not compress, 1 GiB of them, beside the devices' folders, to be moved into one.
+fn incompressible(dir: &Path) -> PathBuf {
     let mut random = fs::File::open("/dev/urandom").unwrap();
     let staging = dir.join("staging");
     fs::create_dir(&staging).unwrap();
@@ -222,24 +224,138 @@ fn throughput(dir: &Path) -> String {
         std::io::copy(&mut std::io::Read::take(&mut random, 2 << 20), &mut file).unwrap();
         file.flush().unwrap();
     }
-    let began = Instant::now();
-    fs::rename(&staging, devices[0].folder.join("staging")).unwrap();
+    staging
+}
+
+/// Bytes that have gone over the loopback device since the computer started.
+fn on_loopback() -> u64 {
+    let told = fs::read_to_string("/proc/net/dev").unwrap();
+    let line = told.lines().find_map(|line| line.trim().strip_prefix("lo:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// The same, by a bare stream of the same QUIC, from memory to memory, between two endpoints of one process.
+fn bare_stream() -> f64 {
+    use iroh::endpoint::presets::Minimal;
+    use iroh::{Endpoint, EndpointAddr, RelayMode};
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bind = || async {
+            let builder = Endpoint::builder(Minimal).alpns(vec![b"bare".to_vec()]).relay_mode(RelayMode::Disabled);
+            builder.clear_ip_transports().bind_addr("127.0.0.1:0").unwrap().bind().await.unwrap()
+        };
+        let (from, to) = (bind().await, bind().await);
+        let target = to.bound_sockets().into_iter().fold(EndpointAddr::new(to.id()), EndpointAddr::with_ip_addr);
+        let receiving = tokio::spawn(async move {
+            let connection = to.accept().await.unwrap().await.unwrap();
+            let mut stream = connection.accept_uni().await.unwrap();
+            let (mut buffer, mut received) = (vec![0; 256 << 10], 0);
+            while let Some(read) = stream.read(&mut buffer).await.unwrap() {
+                received += read as u64;
+            }
+            connection.close(0_u32.into(), b"");
+            received
+        });
+        let connection = from.connect(target, b"bare").await.unwrap();
+        let mut stream = connection.open_uni().await.unwrap();
+        let content = vec![7; 256 << 10];
+        let began = Instant::now();
+        for _ in 0..GIB / content.len() as u64 {
+            stream.write_all(&content).await.unwrap();
+        }
+        stream.finish().unwrap();
+        assert_eq!(receiving.await.unwrap(), GIB);
+        1024.0 / began.elapsed().as_secs_f64()
+    })
+}
+
+/// 1 GiB in 512 files, made while the daemons run: from the first revision that is known to the last byte in place,
+/// against a bare stream.
+fn throughput(dir: &Path) -> String {
+    let devices = devices(dir, &["a", "b"], &|root| fs::write(root.join("first"), "1").unwrap());
+    let staging = incompressible(dir);
+    let before = on_loopback();
+    let (captured, arrived) = send(&devices, &staging);
+    let bytes = on_loopback() - before;
+    let rate = 1024.0 / arrived.saturating_sub(captured).as_secs_f64();
+    let peaks: Vec<String> = devices.iter().map(|device| format!("{:.0}", device.memory().1)).collect();
+    drop(devices);
+    let bare = bare_stream();
+    format!(
+        "captured in {:.1} s, then {rate:.0} MiB/s until in place; a bare stream {bare:.0} MiB/s: {:.2} x; {:.1} MiB over \
+         the wire; peak memory {} MiB",
+        captured.as_secs_f64(),
+        rate / bare,
+        mib(bytes),
+        peaks.join(" and ")
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Moves the files into the folder of the first device, and waits for them in that of the second: when they were
+/// captured, and when they were there.
+fn send(devices: &[Device], staging: &Path) -> (Duration, Duration) {
     let last = |device: &Device| device.status().and_then(|status| status.folders.values().next()?.head);
-    let first = last(&devices[1]);
+    let first = last(&devices[0]);
+    let began = Instant::now();
+    fs::rename(staging, devices[0].folder.join("staging")).unwrap();
     let mut captured = None;
-    while last(&devices[1]) == first || !devices[1].folder.join("staging/511").exists() {
+    let mut there = 0;
+    while there < 512 {
         if captured.is_none() && last(&devices[0]) != first {
             captured = Some(began.elapsed());
         }
         assert!(began.elapsed() < LIMIT, "it does not arrive");
         sleep(Duration::from_millis(10));
+        while there < 512 && devices[1].folder.join(format!("staging/{there}")).exists() {
+            there += 1;
+        }
     }
-    let captured = captured.unwrap_or_default();
-    let rate = 1024.0 / began.elapsed().saturating_sub(captured).as_secs_f64();
-    let (_, peak) = devices[1].memory();
+    (captured.unwrap_or_default(), began.elapsed())
+}
+
+/// The same, with the receiving daemon killed in the middle: the bytes beyond those of a transfer that was not cut.
+fn cut(dir: &Path) -> String {
+    let mut bytes = Vec::new();
+    for cut in [false, true] {
+        let mut devices = devices(dir, &["a", "b"], &|root| fs::write(root.join("first"), "1").unwrap());
+        let staging = incompressible(dir);
+        let before = on_loopback();
+        let mut killed = devices.pop().unwrap();
+        let process = killed.daemon.as_ref().unwrap().id();
+        let restarted = std::thread::scope(|scope| {
+            let restarting = scope.spawn(|| {
+                while cut && on_loopback() - before < GIB / 2 {
+                    sleep(Duration::from_millis(2));
+                }
+                if cut {
+                    killed.stop();
+                    killed.start();
+                }
+                killed
+            });
+            let folder = dir.join("b");
+            let began = Instant::now();
+            fs::rename(&staging, devices[0].folder.join("staging")).unwrap();
+            while (0..512).any(|n| !folder.join(format!("staging/{n}")).exists()) {
+                assert!(began.elapsed() < LIMIT, "it does not arrive");
+                sleep(Duration::from_millis(50));
+            }
+            restarting.join().unwrap()
+        });
+        assert_eq!(cut, restarted.daemon.as_ref().unwrap().id() != process);
+        restarted.wait_in_step();
+        bytes.push(on_loopback() - before);
+    }
     format!(
-        "captured in {:.1} s, then {rate:.0} MiB/s until written there; receiver's peak {peak:.0} MiB",
-        captured.as_secs_f64()
+        "{:.1} MiB uncut, {:.1} MiB cut: {:.1} MiB again",
+        mib(bytes[0]),
+        mib(bytes[1]),
+        mib(bytes[1]) - mib(bytes[0])
     )
 }
 
@@ -248,12 +364,13 @@ fn main() {
     let dir = std::env::var_os("BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from).join("foldersync-live");
     println!("| what | foldersync |");
     println!("|---|---|");
-    let benchmarks: [(&str, &dyn Fn() -> String); 5] = [
+    let benchmarks: [(&str, &dyn Fn() -> String); 6] = [
         ("edit, 20,000 files, two daemons: median / 99th of 200", &|| edits(&dir, &["a", "b"])),
         ("edit, three daemons, on both others: median / 99th of 200", &|| edits(&dir, &["a", "b", "c"])),
         ("idle, both daemons, 30 s, 20,000 files: processor time", &|| idle(&dir)),
         ("memory, 100,000 files: each daemon", &|| memory(&dir)),
         ("throughput, 1 GiB in 512 incompressible files", &|| throughput(&dir)),
+        ("cut in the middle of 1 GiB: bytes sent again", &|| cut(&dir)),
     ];
     for (name, run) in benchmarks {
         if filter.as_ref().is_none_or(|filter| name.contains(filter.as_str())) {

@@ -134,6 +134,7 @@ pub struct PairState {
 struct State {
     folders: BTreeMap<Name, FolderState>,
     peers: BTreeMap<Name, PeerState>,
+    network_trouble: Option<String>,
     /// How often anything has changed.
     changes: u64,
 }
@@ -170,6 +171,15 @@ impl Board {
     /// Writes about a folder and a peer.
     pub(super) fn pair(&self, peer: &Name, folder: &Name, write: impl FnOnce(&mut PairState)) {
         self.peer(peer, |state| write(state.folders.entry(folder.clone()).or_default()));
+    }
+
+    /// Writes why this device cannot be reached over the network, if so.
+    pub(super) fn network(&self, trouble: Option<String>) {
+        self.change(|state| state.network_trouble = trouble);
+    }
+
+    pub(super) fn network_trouble(&self) -> Option<String> {
+        self.lock().network_trouble.clone()
     }
 
     pub(super) fn forget_folder(&self, name: &Name) {

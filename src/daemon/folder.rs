@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::board::{Doing, OnBoard};
 use super::shared::{Shared, ToFolder};
+use crate::clock::receive;
 use crate::config::{Name, Pause};
 use crate::engine::report::CaptureReport;
 use crate::engine::{Delays, EngineError, Failure, Folder, Quiet, Ready, Wait, WatchTrouble};
@@ -58,15 +59,21 @@ impl Actor {
                 state.doing = Doing::Waiting;
                 state.trouble = Some(why);
             });
-            let until = Instant::now() + RETRY;
+            let until = self.shared.instant() + RETRY;
             loop {
-                match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                match self.receive(until) {
                     Ok(ToFolder::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                     Ok(ToFolder::Wake) => {}
                     Ok(ToFolder::Look) | Err(RecvTimeoutError::Timeout) => break,
                 }
             }
         }
+    }
+
+    /// What the thread is told next, until then.
+    fn receive(&self, until: Instant) -> Result<ToFolder, RecvTimeoutError> {
+        let rest = until.saturating_duration_since(self.shared.instant());
+        receive(&*self.shared.clock, &self.inbox, rest)
     }
 
     /// Does nothing for as long as a person has paused the folder.
@@ -84,7 +91,8 @@ impl Actor {
                 Pause::Until(until) => self.shared.until(until),
                 _ => RESCAN,
             };
-            if matches!(self.inbox.recv_timeout(rest), Ok(ToFolder::Stop) | Err(RecvTimeoutError::Disconnected)) {
+            let told = self.receive(self.shared.instant() + rest);
+            if matches!(told, Ok(ToFolder::Stop) | Err(RecvTimeoutError::Disconnected)) {
                 return Some(End::Stop);
             }
         }
@@ -108,15 +116,15 @@ impl Actor {
         folder.watch_again(&watch)?;
         self.shared.open_folder(&self.name, &folder)?;
 
-        let began = Instant::now();
+        let began = self.shared.instant();
         let mut quiet = Quiet::new(Delays::with_quiet(self.shared.config().device.quiet()));
         let mut rescan = began + RESCAN;
         loop {
             self.shared.board.folder(&self.name, |state| state.doing = Doing::Watching);
             let until = quiet.next_look().map_or(rescan, |at| rescan.min(began + at));
-            match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self.receive(until) {
                 Ok(ToFolder::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(End::Stop),
-                Ok(ToFolder::Look) => rescan = Instant::now(),
+                Ok(ToFolder::Look) => rescan = self.shared.instant(),
                 Ok(ToFolder::Wake) | Err(RecvTimeoutError::Timeout) => {}
             }
             let dirty = watch.take();
@@ -128,7 +136,7 @@ impl Actor {
                 None => trouble.to_string(),
             });
             self.shared.board.folder(&self.name, |state| state.trouble = trouble);
-            let now = Instant::now();
+            let now = self.shared.instant();
             quiet.note(now - began, dirty);
             let mut ready = quiet.ready(now - began);
             if rescan <= now {
@@ -148,7 +156,9 @@ impl Actor {
                         folder.watch_again(&watch)?;
                     }
                 }
-                Err(error) if error.failure() == Failure::Busy => quiet.put_back(began.elapsed() + BUSY, ready),
+                Err(error) if error.failure() == Failure::Busy => {
+                    quiet.put_back(self.shared.since(began) + BUSY, ready);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -86,7 +86,7 @@ impl Live {
             });
         }
         super::spawn(&format!("link {peer}"), move || ends.run());
-        Self { link, number, since: Instant::now(), remembered: None, folders: settings.folders.clone(), news }
+        Self { link, number, since: shared.instant(), remembered: None, folders: settings.folders.clone(), news }
     }
 
     /// Tells the other side of the head of a folder.

@@ -16,6 +16,7 @@ pub mod notify;
 mod once;
 pub mod pairing;
 mod peer;
+mod reach;
 pub mod relay;
 mod rule;
 pub mod service;
@@ -37,12 +38,13 @@ use self::asks::Asked;
 use self::control::{Control, OnlyOne, Refusal};
 use self::folder::Actor;
 use self::peer::{Driver, ToPeer};
+use self::reach::Reach;
 use self::shared::{Doorkeeper, Shared, ToFolder};
-use crate::clock::Timestamp;
-use crate::config::{Address, Config, ConfigError, Home, Name};
+use crate::clock::{Timestamp, receive};
+use crate::config::{Config, ConfigError, Home, Name};
 use crate::engine::{Context, Failure};
 use crate::transport::TransportError;
-use crate::transport::network::{Accepted, Gate, Network, NetworkOptions};
+use crate::transport::network::{Gate, Network};
 
 pub use self::once::Once;
 pub use self::peer::engine_address;
@@ -117,7 +119,7 @@ pub struct Daemon {
     shared: Arc<Shared>,
     folders: BTreeMap<Name, Running<crate::config::FolderSettings>>,
     peers: BTreeMap<Name, Running<crate::config::PeerSettings>>,
-    accepting: Option<JoinHandle<()>>,
+    reach: Reach,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
     control: Arc<Control>,
     answering: Option<JoinHandle<()>>,
@@ -165,13 +167,9 @@ impl Daemon {
             relay::start(home, key.id(), options, Arc::clone(&gate))
         });
         let relay = relay.transpose()?;
-        let network = Self::open_network(&shared, key.secret(), options, gate)?;
-        *shared.network.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(network.clone());
         let orders = mpsc::channel();
-        let accepting = {
-            let (shared, orders) = (Arc::clone(&shared), orders.0.clone());
-            spawn("accept", move || accept(&shared, &network, &orders))
-        };
+        let mut reach = Reach::new(&shared, gate, key.secret(), options, orders.0.clone());
+        reach.arrange()?;
         let control = Arc::new(Control::open(home, &only).map_err(failed)?);
         let answering = {
             let asked = Asked { shared: Arc::clone(&shared), orders: orders.0.clone(), since: shared.now() };
@@ -182,7 +180,7 @@ impl Daemon {
             shared,
             folders: BTreeMap::new(),
             peers: BTreeMap::new(),
-            accepting,
+            reach,
             orders,
             control,
             answering,
@@ -193,33 +191,15 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn open_network(
-        shared: &Arc<Shared>,
-        secret: [u8; 32],
-        options: DaemonOptions,
-        gate: Arc<dyn Gate>,
-    ) -> Result<Network, DaemonError> {
-        let config = shared.config();
-        let device = &config.device;
-        let network = NetworkOptions {
-            secret,
-            // Several daemons of one computer need a port each.
-            port: if options.loopback_only { device.port.unwrap_or(0) } else { device.port() },
-            loopback_only: options.loopback_only,
-            relay: relay::choice(device)?,
-            local_discovery: device.local_discovery(),
-        };
-        Ok(Network::open(network, gate)?)
-    }
-
     /// Reads the configuration again, and works by it: only what has changed is begun anew.
     pub fn reload(&mut self) -> Result<(), DaemonError> {
         self.shared.set_config(self.shared.home.load()?);
+        let reached = self.reach.arrange();
         self.arrange();
         if let Some(network) = self.shared.network() {
             network.recheck();
         }
-        Ok(())
+        reached
     }
 
     /// Ends the threads whose settings have changed or are gone, and starts those that are lacking.
@@ -317,7 +297,7 @@ impl Daemon {
     pub fn work(mut self, pulse: &dyn Fn()) {
         let pause = PULSE.min(self::notify::watchdog_interval().unwrap_or(PULSE));
         loop {
-            match self.orders.1.recv_timeout(pause) {
+            match receive(&*self.shared.clock, &self.orders.1, pause) {
                 Ok(Order::Reload(told)) => {
                     let done = self.reload().map_err(|error| Refusal {
                         failure: Failure::Usage,
@@ -332,6 +312,9 @@ impl Daemon {
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Err(error) = self.reach.arrange() {
+                        tracing::warn!("not reached over the network: {}", error.to_string().escape_debug());
+                    }
                     let rates = self.shared.config().rates_in_all(&self.shared.zoned_now());
                     self.shared.upload.set_rate(rates.upload.bytes_per_second());
                     self.shared.download.set_rate(rates.download.bytes_per_second());
@@ -356,12 +339,7 @@ impl Daemon {
         for name in self.peers.keys().cloned().collect::<Vec<_>>() {
             self.stop_peer(&name);
         }
-        if let Some(network) = self.shared.network() {
-            network.close();
-        }
-        if let Some(accepting) = self.accepting.take() {
-            drop(accepting.join());
-        }
+        self.reach.close();
         // Wakes the thread that waits there.
         drop(UnixStream::connect(self.control.path()));
         if let Some(answering) = self.answering.take() {
@@ -379,7 +357,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 fn status(shared: &Shared, since: Timestamp) -> DaemonStatus {
     let (folders, peers) = shared.board.read();
-    let network = shared.network();
+    let (network, network_trouble) = (shared.network(), shared.board.network_trouble());
     DaemonStatus {
         process: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -390,26 +368,8 @@ fn status(shared: &Shared, since: Timestamp) -> DaemonStatus {
             .map(|network| network.addresses().iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
         relay: network.as_ref().and_then(Network::relay),
-        network_trouble: None,
+        network_trouble,
         folders,
         peers,
-    }
-}
-
-/// Hands those who connect to the threads of their peers.
-fn accept(shared: &Arc<Shared>, network: &Network, orders: &mpsc::Sender<Order>) {
-    while let Some(accepted) = network.accept() {
-        match accepted {
-            Accepted::Link(link) => match shared.peer_with(link.device()) {
-                Some(peer) if matches!(shared.config().peers[&peer].address, Address::Device(_)) => {
-                    shared.tell_peer(&peer, ToPeer::Linked(link));
-                }
-                _ => link.close("this device does not know yours"),
-            },
-            Accepted::Pairing(stream) => {
-                let (shared, orders) = (Arc::clone(shared), orders.clone());
-                spawn("pairing", move || pairing::pair(&shared, &orders, stream));
-            }
-        }
     }
 }

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::link::{self, DIAL};
-use super::{DaemonError, memory};
+use super::{DaemonError, memory, relay};
 use crate::config::{Config, Home, Name, Rates};
 use crate::engine::report::ExchangeReport;
 use crate::engine::{Context, EngineError, ExchangeOptions, Folder};
 use crate::id::DeviceId;
 use crate::transport::TransportError;
-use crate::transport::network::{Gate, Link, Network, NetworkOptions, RelayChoice};
+use crate::transport::network::{Gate, Link, Network, NetworkOptions};
 use crate::transport::throttle::Limiter;
 
 /// Lets in the configured peers.
@@ -56,12 +56,13 @@ impl Once {
         let config = home.load()?;
         let secret = home.device_key()?.secret();
         let admitted: Vec<_> = config.peers.values().filter_map(|peer| peer.key().copied()).collect();
+        let relay = relay::choice(&config.device)?;
         let open = |port| {
             let options = NetworkOptions {
                 secret,
                 port,
                 loopback_only: false,
-                relay: RelayChoice::None,
+                relay: relay.clone(),
                 local_discovery: config.device.local_discovery(),
             };
             Network::open(options, Arc::new(Peers(admitted.clone())))
@@ -101,7 +102,7 @@ impl Once {
             |why: &dyn std::fmt::Display| EngineError::Unreachable { peer: peer.to_string(), why: why.to_string() };
         let settings = self.config.peers.get(peer).ok_or_else(|| unreachable(&"it is no peer any more"))?;
         let device = *settings.key().ok_or_else(|| unreachable(&"its device key is not known"))?;
-        let hints = memory::hints(&self.home, peer, settings, None);
+        let hints = memory::hints(&self.home, peer, settings, relay::url(&self.config.device, Some(&self.network)));
         let link = self.network.dial(device, &hints, DIAL).map_err(|error| match error {
             TransportError::Refused { .. } => EngineError::Transport(error),
             error => unreachable(&error),

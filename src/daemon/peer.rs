@@ -15,7 +15,7 @@ use super::link::{DIAL, Live, options};
 use super::memory;
 use super::rule::{KeptBack, Known, Next, backoff};
 use super::shared::Shared;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, receive};
 use crate::config::{Address, Due, Name, PeerSettings, SshAddress, env};
 use crate::engine::report::ExchangeReport;
 use crate::engine::{self, EngineError, ExchangeOptions, Failure, Folder, PeerTarget, SshTarget};
@@ -111,8 +111,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new() -> Self {
-        let now = Instant::now();
+    fn new(now: Instant) -> Self {
         Self {
             theirs: None,
             by: None,
@@ -138,8 +137,8 @@ impl Pair {
         self.running += 1;
     }
 
-    fn changed(&mut self) {
-        self.since = Instant::now();
+    fn changed(&mut self, now: Instant) {
+        self.since = now;
         self.cache = None;
     }
 }
@@ -166,7 +165,8 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, name: Name, settings: PeerSettings, inbox: Receiver<ToPeer>) -> Self {
-        let pairs = settings.folders.iter().map(|folder| (folder.clone(), Pair::new())).collect();
+        let began = shared.instant();
+        let pairs = settings.folders.iter().map(|folder| (folder.clone(), Pair::new(began))).collect();
         Self {
             shared,
             name,
@@ -178,7 +178,7 @@ impl Driver {
             unheard: BTreeMap::new(),
             dialing: false,
             failures: 0,
-            next_dial: Instant::now(),
+            next_dial: began,
             instances: Vec::new(),
             upload: Arc::new(Limiter::new(None)),
             download: Arc::new(Limiter::new(None)),
@@ -195,7 +195,7 @@ impl Driver {
         }
         loop {
             let rest = self.step();
-            match self.inbox.recv_timeout(rest) {
+            match receive(&*self.shared.clock, &self.inbox, rest) {
                 Ok(ToPeer::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(message) => self.hear(message),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -236,7 +236,7 @@ impl Driver {
             ToPeer::Stop => {}
             ToPeer::Ours(folder) => {
                 if let Some(pair) = self.pairs.get_mut(&folder) {
-                    pair.changed();
+                    pair.changed(self.shared.instant());
                 }
                 if let Some(live) = &self.live {
                     live.say_head(&self.shared, &folder);
@@ -272,8 +272,8 @@ impl Driver {
             ToPeer::Exchange(folder, reply) => {
                 if let Some(pair) = self.pairs.get_mut(&folder) {
                     pair.waiting.push(reply);
-                    pair.not_before = Instant::now();
-                    self.next_dial = Instant::now();
+                    pair.not_before = self.shared.instant();
+                    self.next_dial = self.shared.instant();
                 } else {
                     let message = format!("peer `{}` has no part in folder `{folder}`", self.name);
                     let trouble = Trouble { failure: Failure::Usage, message, hint: None };
@@ -291,7 +291,10 @@ impl Driver {
             let lower = self.shared.device < link.device();
             // Dialed by the lower key.
             let by_lower = |link: &Link| link.is_ours() == lower;
-            if !old.link.is_closed() && old.since.elapsed() < YOUNG && (by_lower(&old.link) || !by_lower(&link)) {
+            if !old.link.is_closed()
+                && self.shared.since(old.since) < YOUNG
+                && (by_lower(&old.link) || !by_lower(&link))
+            {
                 link.close("there is another connection");
                 self.live = Some(old);
                 return;
@@ -305,8 +308,8 @@ impl Driver {
         for pair in self.pairs.values_mut() {
             pair.heard = false;
             pair.failures = 0;
-            pair.not_before = Instant::now();
-            pair.changed();
+            pair.not_before = self.shared.instant();
+            pair.changed(self.shared.instant());
         }
         let limits = (
             vec![Arc::clone(&self.upload), Arc::clone(&self.shared.upload)],
@@ -321,7 +324,7 @@ impl Driver {
 
     fn unlinked(&mut self, why: Option<String>) {
         self.live = None;
-        self.next_dial = Instant::now();
+        self.next_dial = self.shared.instant();
         self.shared.board.peer(&self.name, |state| {
             state.link = None;
             state.trouble = why;
@@ -335,7 +338,7 @@ impl Driver {
         }
         self.failures += 1;
         let pause = backoff(self.failures, chance());
-        self.next_dial = Instant::now() + pause;
+        self.next_dial = self.shared.instant() + pause;
         tracing::debug!(peer = %self.name, "not reached: {}", error.to_string().escape_debug());
         let next = self.shared.after(pause);
         self.shared.board.peer(&self.name, |state| {
@@ -375,7 +378,7 @@ impl Driver {
 
     fn dial(&mut self) {
         let (Some(network), Some(&device)) = (self.shared.network(), self.settings.key()) else {
-            self.next_dial = Instant::now() + backoff(self.failures, 0.5);
+            self.next_dial = self.shared.instant() + backoff(self.failures, 0.5);
             return;
         };
         self.dialing = true;
@@ -406,8 +409,8 @@ impl Driver {
         if pair.theirs != head {
             pair.theirs = head;
             pair.failures = 0;
-            pair.not_before = Instant::now();
-            pair.changed();
+            pair.not_before = self.shared.instant();
+            pair.changed(self.shared.instant());
         }
         pair.by = Some(by);
         let ours = self.shared.head_of(&name).and_then(|(head, _)| head);
@@ -428,7 +431,7 @@ impl Driver {
         let Some(pair) = self.pairs.get_mut(folder) else { return };
         pair.running = pair.running.saturating_sub(1);
         self.shared.fetches_no_more(folder, &self.name);
-        pair.changed();
+        pair.changed(self.shared.instant());
         match outcome {
             Ok(report) => {
                 pair.failures = 0;
@@ -471,7 +474,7 @@ impl Driver {
                     pair.failures += 1;
                     backoff(pair.failures, chance())
                 };
-                pair.not_before = Instant::now() + pause;
+                pair.not_before = self.shared.instant() + pause;
                 let running = pair.running > 0;
                 tracing::warn!(
                     folder = %folder, peer = %self.name, "exchange failed, tried again in {:.1} s: {}",
@@ -512,7 +515,7 @@ impl Driver {
             receives: direction.receives(),
             lower,
             fetched_elsewhere,
-            since: pair.since.elapsed(),
+            since: self.shared.since(pair.since),
         })
     }
 
@@ -542,7 +545,7 @@ impl Driver {
                 self.unlinked(Some("the connection was closed".to_owned()));
             }
             if self.live.is_none() && !self.dialing {
-                let wait = self.next_dial.saturating_duration_since(Instant::now());
+                let wait = self.next_dial.saturating_duration_since(self.shared.instant());
                 if wait.is_zero() {
                     self.dial();
                 } else {
@@ -584,7 +587,7 @@ impl Driver {
             return Ok(GLANCE);
         }
         if pair.waiting.is_empty() {
-            let wait = pair.not_before.saturating_duration_since(Instant::now());
+            let wait = pair.not_before.saturating_duration_since(self.shared.instant());
             if !wait.is_zero() {
                 return Ok(wait);
             }
@@ -617,7 +620,7 @@ impl Driver {
                 }
             } else if !scheduled {
                 let moved = pair.settled.is_none_or(|(settled, _)| settled != ours);
-                let polled = pair.polled.map(|polled| POLL.saturating_sub(polled.elapsed()));
+                let polled = pair.polled.map(|polled| POLL.saturating_sub(self.shared.since(polled)));
                 match polled {
                     Some(wait) if !moved && !wait.is_zero() => return Ok(wait.min(GLANCE)),
                     _ => {}
@@ -650,7 +653,7 @@ impl Driver {
         // Who asks later means what changed later.
         let replies = std::mem::take(&mut pair.waiting);
         pair.began();
-        pair.polled = Some(Instant::now());
+        pair.polled = Some(self.shared.instant());
         if let Some(theirs) = pair.theirs {
             self.shared.fetches(name, theirs, &self.name);
         }
@@ -704,7 +707,7 @@ impl Driver {
         // The direct way is found soon after the other, or not at all.
         match path.kind {
             PathKind::Direct | PathKind::Local => GLANCE,
-            PathKind::Relay | PathKind::Unknown => (live.since.elapsed() / 2).clamp(SOONEST_GLANCE, GLANCE),
+            PathKind::Relay | PathKind::Unknown => (self.shared.since(live.since) / 2).clamp(SOONEST_GLANCE, GLANCE),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{DaemonError, Order, PULSE};
 use crate::config::host_name;
 use crate::config::{Config, DeviceSettings, Home, Relay, RelayCertificate};
 use crate::id::DeviceId;
-use crate::transport::network::{Gate, RelayChoice, certificate_sha256};
+use crate::transport::network::{Gate, Network, RelayChoice, certificate_sha256};
 
 /// The port of a relay, for TCP and UDP, when none is named.
 pub const DEFAULT_RELAY_PORT: u16 = 3340;
@@ -35,6 +35,15 @@ pub(super) fn choice(device: &DeviceSettings) -> Result<RelayChoice, DaemonError
             RelayChoice::Own { url: url.clone(), certificate }
         }
     })
+}
+
+/// The relay that peers are to be met at, whether or not it can be reached just now.
+pub(super) fn url(device: &DeviceSettings, network: Option<&Network>) -> Option<String> {
+    match &device.relay {
+        Some(Relay::Own(url)) => Some(url.clone()),
+        Some(Relay::Public) => network.and_then(Network::relay),
+        None => None,
+    }
 }
 
 fn pinned(certificate: &RelayCertificate) -> Result<[u8; 32], DaemonError> {

@@ -12,7 +12,7 @@ use super::board::Board;
 use super::pairing::Offers;
 use super::peer::ToPeer;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Home, Name, Relay};
+use crate::config::{Config, Home, Name};
 use crate::engine::{Context, EngineError, Folder};
 use crate::id::{CommitId, DeviceId, FolderId};
 use crate::monitor::Monitor;
@@ -105,6 +105,16 @@ impl Shared {
         self.clock.now()
     }
 
+    /// The moment now, to measure from.
+    pub(super) fn instant(&self) -> Instant {
+        self.clock.instant()
+    }
+
+    /// How long ago that was.
+    pub(super) fn since(&self, then: Instant) -> Duration {
+        self.instant().saturating_duration_since(then)
+    }
+
     /// The time now, in the zone of the person.
     pub(super) fn zoned_now(&self) -> jiff::Zoned {
         self.zoned(self.now())
@@ -145,6 +155,10 @@ impl Shared {
 
     pub(super) fn network(&self) -> Option<Network> {
         self.network.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_network(&self, network: Option<Network>) {
+        *self.network.write().unwrap_or_else(PoisonError::into_inner) = network;
     }
 
     // Folders.
@@ -258,12 +272,7 @@ impl Shared {
 
     /// The relay that both sides meet at.
     pub(super) fn relay_url(&self) -> Option<String> {
-        match &self.config().device.relay {
-            // Whether or not it can be reached just now.
-            Some(Relay::Own(url)) => Some(url.clone()),
-            Some(Relay::Public) => self.network().and_then(|network| network.relay()),
-            None => None,
-        }
+        super::relay::url(&self.config().device, self.network().as_ref())
     }
 
     // What is being fetched.
@@ -272,14 +281,14 @@ impl Shared {
     pub(super) fn is_fetched_elsewhere(&self, folder: &Name, head: CommitId, peer: &Name) -> bool {
         let fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = fetching.get(&(folder.clone(), head));
-        asked.is_some_and(|(from, since)| from != peer && since.elapsed() < FETCHING)
+        asked.is_some_and(|(from, since)| from != peer && self.since(*since) < FETCHING)
     }
 
     /// Notes that this peer is being asked for this revision.
     pub(super) fn fetches(&self, folder: &Name, head: CommitId, peer: &Name) {
         let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
-        fetching.retain(|_, (_, since)| since.elapsed() < FETCHING);
-        fetching.insert((folder.clone(), head), (peer.clone(), Instant::now()));
+        fetching.retain(|_, (_, since)| self.since(*since) < FETCHING);
+        fetching.insert((folder.clone(), head), (peer.clone(), self.instant()));
     }
 
     /// Notes that this peer is no longer asked for anything of this folder.

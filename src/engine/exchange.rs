@@ -33,7 +33,7 @@ use crate::store::Wait;
 use crate::store::bundle::{Bundle, BundleOptions, BundleWriter, BundleWritten};
 use crate::store::pack::reader::Packs;
 use crate::store::quarantine::{self, Limits, VerifiedPack};
-use crate::store::{Expected, Graph, Key, Objects, RefEdit, RefName, StoreError};
+use crate::store::{Expected, Graph, Objects, RefEdit, RefName, StoreError};
 use crate::transport::ssh::SshTarget;
 use crate::transport::{self, ChildCommand, Connection, Control};
 
@@ -320,11 +320,18 @@ impl Folder {
             if !contained {
                 let mut work = self.begin("exchange", Wait::AtMost(JOIN_PATIENCE))?;
                 if let Some(id) = adopts {
-                    self.store.set(Key::Folder, &id.to_string())?;
+                    self.adopt(id)?;
                 }
                 report.add(work.join(theirs_head)?);
                 report.head = work.head;
                 work.finish()?;
+            }
+        }
+        if let (Some(id), None, None) = (adopts, report.head, theirs.head) {
+            // There is nothing to join yet; what either side makes belongs to both.
+            let _lock = self.store.lock("exchange", Wait::AtMost(JOIN_PATIENCE))?;
+            if self.head()?.is_none() {
+                self.adopt(id)?;
             }
         }
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);

@@ -10,7 +10,7 @@
 //! After a kill at any point, what differs between `applied` and `main` is looked at again, path by path.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::{Clock, Timestamp};
 use crate::engine::error::EngineError;
@@ -63,7 +63,7 @@ pub struct Folder {
     pub(crate) store: Store,
     pub(crate) cx: Context,
     pub(crate) identity: Identity,
-    id: FolderId,
+    id: RwLock<FolderId>,
 }
 
 impl Folder {
@@ -71,7 +71,7 @@ impl Folder {
     pub fn init(dir: &Path, options: &InitOptions, cx: Context) -> Result<(Self, InitReport), EngineError> {
         let folder = Self::create(dir, options, cx)?;
         let capture = folder.capture(&[])?;
-        let report = InitReport { folder: folder.root().display().to_string(), folder_id: folder.id, capture };
+        let report = InitReport { folder: folder.root().display().to_string(), folder_id: folder.id(), capture };
         Ok((folder, report))
     }
 
@@ -108,7 +108,7 @@ impl Folder {
         let device = settings.device.unwrap_or(DeviceId::from_bytes([0; 32]));
         let device_name = settings.device_name.unwrap_or_else(|| "unknown".to_owned());
         let identity = Identity { device, device_name, replica: settings.replica };
-        Ok(Self { store, cx, identity, id: settings.folder })
+        Ok(Self { store, cx, identity, id: RwLock::new(settings.folder) })
     }
 
     /// Its root.
@@ -118,7 +118,14 @@ impl Folder {
 
     /// Its identity, the same on every device.
     pub fn id(&self) -> FolderId {
-        self.id
+        *self.id.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over the identity of the folder that this is a copy of.
+    pub(crate) fn adopt(&self, id: FolderId) -> Result<(), EngineError> {
+        self.store.set(Key::Folder, &id.to_string())?;
+        *self.id.write().unwrap_or_else(PoisonError::into_inner) = id;
+        Ok(())
     }
 
     /// The newest revision.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldersync::clock::{ManualClock, Timestamp};
 use foldersync::engine::report::ExchangeReport;
@@ -132,7 +133,7 @@ impl Site {
         let time =
             std::time::UNIX_EPOCH + std::time::Duration::new(u64::try_from(secs).expect("after 1970"), 123_456_789);
         fs::File::options().write(true).open(path).and_then(|file| file.set_modified(time)).expect("a time");
-        self.clock.advance(1);
+        self.clock.advance(Duration::from_secs(1));
     }
 
     pub(crate) fn read(&self, path: &str) -> String {

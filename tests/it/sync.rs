@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::time::Duration;
 
 use foldersync::engine::report::Resolution;
 use foldersync::engine::revspec::FileRev;
@@ -103,12 +104,12 @@ fn a_folder_is_restored_as_it_was_at_a_time() {
     a.write("d/deleted", "gone soon");
     a.capture();
     let before = a.files();
-    a.clock.advance(3600);
+    a.clock.advance(Duration::from_hours(1));
     a.write("d/kept", "2");
     a.remove("d/deleted");
     a.write("d/new", "n");
     a.capture();
-    a.clock.advance(60);
+    a.clock.advance(Duration::from_mins(1));
     let at = foldersync::engine::revspec::RevSpec::parse("30 minutes ago").expect("a time");
     let report = a.folder().restore(&at, Some(&path("d"))).expect("restore");
     assert_eq!(report.changes.len(), 3, "{report:?}");
@@ -122,7 +123,7 @@ fn a_conflict_gives_the_same_two_files_on_both_in_one_exchange() {
     let [a, b] = &sites.sites[..] else { panic!("two") };
     a.write("photo.jpg", "original");
     sites.exchange(0, 1);
-    b.clock.advance(100);
+    b.clock.advance(Duration::from_secs(100));
     a.write("photo.jpg", "from a");
     b.write("photo.jpg", "from b, later");
     let report = sites.exchange(0, 1);
@@ -181,7 +182,7 @@ fn a_change_beats_a_deletion_and_a_rename_meets_an_edit() {
 fn what_both_made_alike_is_no_conflict_and_has_one_time() {
     let sites = Sites::new(2);
     let [a, b] = &sites.sites[..] else { panic!("two") };
-    b.clock.advance(1000);
+    b.clock.advance(Duration::from_secs(1000));
     a.write("same", "content");
     b.write("same", "content");
     a.write("only a", "x");
@@ -214,7 +215,7 @@ fn an_edit_made_while_the_other_side_changes_the_same_file_is_kept() {
     a.write("file.bin", "2 from a");
     a.capture();
     // Not captured when the exchange begins: it is captured first.
-    b.clock.advance(50);
+    b.clock.advance(Duration::from_secs(50));
     b.write("file.bin", "2 from b");
     sites.exchange(0, 1);
     assert_eq!(a.names().len(), 2);
@@ -298,6 +299,16 @@ fn a_peer_that_is_not_there_is_unreachable_and_nothing_is_deleted() {
     let error = sites.try_exchange(0, 1).expect_err("unreachable");
     assert_eq!(error.failure(), Failure::Unreachable, "{error}");
     assert_eq!(a.names(), ["x"]);
+}
+
+#[test]
+fn a_clone_of_an_empty_folder_is_a_copy_of_it_as_well() {
+    let sites = Sites::new(1);
+    let a = &sites.sites[0];
+    let copy = sites.dir().join("copy");
+    let (cloned, _) =
+        foldersync::engine::Folder::clone_from(&Site::target(a), &copy, &a.init_options(), a.context()).expect("clone");
+    assert_eq!(cloned.id(), a.folder().id());
 }
 
 #[test]

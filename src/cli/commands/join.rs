@@ -66,12 +66,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         Some(dir) => Session::absolute(dir)?,
         None => Session::current_dir()?.join(called.as_str()),
     };
-    let home = session.home()?;
-    if !foreground::is_running(session)?
-        && let Some(relay) = pairing::take_relay(&home, &ticket)?
-    {
-        session.ui().status(&format!("`device.relay` is {relay} from now on, as the ticket says"));
-    }
     let here = Foreground::start_unless_running(session, args.loopback)?;
     let done = join(session, ticket, &path);
     foreground::finish(session, here, done, args.once)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::pin::{Device, pin};
 use super::talk::talk;
-use crate::config::{Config, ConfigError, Direction, Editor, Home, HostPort, Name, Relay, RelayCertificate};
+use crate::config::{Config, ConfigError, Direction, Editor, HostPort, Name, Relay, RelayCertificate};
 use crate::daemon::Order;
 use crate::daemon::asks::reload;
 use crate::daemon::control::{Answer, Refusal};
@@ -44,15 +44,13 @@ pub fn folder_of(ticket: &str) -> Result<Name, Refusal> {
     Ok(name_of(&read(ticket)?.folder))
 }
 
-/// Where this device has no relay, the ticket's becomes its own, durably, and is returned: to be called before a daemon
-/// is started for the ticket. Refuses a ticket of this device itself.
-pub fn take_relay(home: &Home, ticket: &str) -> Result<Option<String>, Refusal> {
-    let ticket = read(ticket)?;
-    if home.device_key()?.id() == ticket.device {
-        return Err(own());
+/// Where this device has no relay, the ticket's becomes its own, durably; the two may have no other way to meet.
+fn take_relay(shared: &Shared, orders: &Sender<Order>, ticket: &Ticket) -> Result<bool, Refusal> {
+    let taken = shared.home.edit(|config, editor| Ok::<_, ConfigError>(set_relay(config, editor, ticket)))?;
+    if taken {
+        reload(orders)?;
     }
-    let taken = home.edit(|config, editor| Ok::<_, ConfigError>(set_relay(config, editor, &ticket)))?;
-    Ok(ticket.relay.filter(|_| taken))
+    Ok(taken)
 }
 
 fn own() -> Refusal {
@@ -83,7 +81,6 @@ fn set_relay(config: &Config, editor: &mut Editor, ticket: &Ticket) -> bool {
 struct Pinned {
     peer: Name,
     folder: Name,
-    relay_set: bool,
 }
 
 /// Takes part in the folder of a ticket, at `path`. `tell` hands on who was joined, and then, by `None`, that it
@@ -95,20 +92,24 @@ pub(in crate::daemon) fn join(
     path: &Path,
     tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
 ) -> io::Result<Result<Answer, Refusal>> {
-    let (welcome, pinned, ticket) = match meet(shared, orders, ticket, path) {
+    let met = read(ticket).and_then(|ticket| {
+        if ticket.device == shared.device {
+            return Err(own());
+        }
+        let taken = take_relay(shared, orders, &ticket)?;
+        let (welcome, pinned) = meet(shared, orders, &ticket, path)?;
+        let note = ticket.relay.filter(|_| taken);
+        let note = note.map(|relay| format!("`device.relay` is {relay} from now on, as the ticket says"));
+        Ok((ticket.device, welcome, pinned, note))
+    });
+    let (device, welcome, Pinned { peer, folder }, note) = match met {
         Ok(met) => met,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let Pinned { peer, folder, relay_set } = pinned;
-    let note = ticket.relay.filter(|_| relay_set).map(|relay| {
-        format!(
-            "`device.relay` is {relay} from now on, as the ticket says; a daemon that runs uses it when it starts again"
-        )
-    });
     let paired = Answer::Paired {
         peer: peer.clone(),
         device_name: welcome.device_name,
-        device: ticket.device,
+        device,
         folder: folder.clone(),
         read_only: welcome.grant == Grant::Receive,
         note,
@@ -130,16 +131,7 @@ pub(in crate::daemon) fn join(
 }
 
 /// Pairs, and has the daemon know the folder and the peer.
-fn meet(
-    shared: &Shared,
-    orders: &Sender<Order>,
-    ticket: &str,
-    path: &Path,
-) -> Result<(Welcome, Pinned, Ticket), Refusal> {
-    let ticket = read(ticket)?;
-    if ticket.device == shared.device {
-        return Err(own());
-    }
+fn meet(shared: &Shared, orders: &Sender<Order>, ticket: &Ticket, path: &Path) -> Result<(Welcome, Pinned), Refusal> {
     // Found out before the ticket is used up.
     let cx = shared.context(Arc::new(Silent));
     if !path.is_absolute() {
@@ -152,7 +144,7 @@ fn meet(
         relay: ticket.relay.clone(),
         relay_certificate: ticket.relay_certificate,
     };
-    let stream = network.dial_pairing(ticket.device, &hints, DIAL).map_err(|error| not_reached(&error, &ticket))?;
+    let stream = network.dial_pairing(ticket.device, &hints, DIAL).map_err(|error| not_reached(&error, ticket))?;
     let PairingStream { keying, connection, .. } = stream;
     let channel = Channel { joiner: shared.device, sharer: ticket.device, keying };
     let own_name = shared.config().device_name();
@@ -177,7 +169,7 @@ fn meet(
             }
             Event::Agreed => {
                 let welcome = welcome.as_ref().ok_or(PairingError::Internal)?;
-                match pin_sharer(shared, &ticket, welcome, path) {
+                match pin_sharer(shared, ticket, welcome, path) {
                     Ok(done) => pinned = Some(done),
                     Err(refusal) => {
                         joiner.give_up();
@@ -198,7 +190,7 @@ fn meet(
             }
             tracing::info!(folder = %pinned.folder, peer = %pinned.peer, "joined");
             reload(orders)?;
-            Ok((welcome, pinned, ticket))
+            Ok((welcome, pinned))
         }
         (_, _, result) => {
             if let Some(Err(error)) = taken.map(Taken::undo) {
@@ -276,9 +268,8 @@ fn pin_sharer(shared: &Shared, ticket: &Ticket, welcome: &Welcome, path: &Path) 
         if is_new {
             editor.add_folder(&folder, path)?;
         }
-        let relay_set = set_relay(config, editor, ticket);
         let sharer = Device { key: ticket.device, name: &welcome.device_name, hosts };
         let peer = pin(config, editor, sharer, &folder, direction)?;
-        Ok(Pinned { peer, folder, relay_set })
+        Ok(Pinned { peer, folder })
     })
 }

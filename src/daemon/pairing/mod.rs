@@ -20,7 +20,7 @@ mod pin;
 mod share;
 mod talk;
 
+pub use self::join::folder_of;
 pub(super) use self::join::join;
-pub use self::join::{folder_of, take_relay};
 pub(super) use self::offers::Offers;
 pub(super) use self::share::{joined, offer, pair};

@@ -458,13 +458,13 @@ fn grown(steps: &[Step]) -> Repository {
     let mut sample = Sample::new();
     sample.commit(100, &[], "base", &[("base", Some("0"))]);
     let mut tips = [0; 3];
-    for step in steps {
+    for (n, step) in steps.iter().enumerate() {
         let mut parents = vec![tips[step.branch]];
         parents.extend(step.merge.map(|other| tips[other]).filter(|tip| !parents.contains(tip)));
         let contents: Vec<_> =
             step.edits.iter().map(|&(path, content)| (PATHS[path], content.map(|n| n.to_string()))).collect();
         let edits: Vec<_> = contents.iter().map(|(path, content)| (*path, content.as_deref())).collect();
-        tips[step.branch] = sample.commit(100 + step.clock, &parents, "step", &edits);
+        tips[step.branch] = sample.commit(100 + step.clock, &parents, &format!("step {n}"), &edits);
     }
     let mut parents: Vec<usize> = Vec::new();
     for tip in tips {

@@ -65,7 +65,7 @@ const FAREWELL: Duration = Duration::from_secs(4);
 const KEYING: &[u8] = b"foldersync pairing 1";
 
 /// How the network is opened.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NetworkOptions {
     /// The ed25519 secret key of this device.
     pub secret: [u8; 32],

@@ -75,7 +75,7 @@ impl Devices {
         self.dir.path()
     }
 
-    fn home(&self, at: usize) -> PathBuf {
+    pub(super) fn home(&self, at: usize) -> PathBuf {
         self.dir().join(format!("home-{}", self.devices[at].name))
     }
 
@@ -97,21 +97,34 @@ impl Devices {
 
     /// Makes these pairs of devices peers.
     pub(super) fn connect(&self, pairs: &[(usize, usize)]) {
+        let pairs: Vec<_> = pairs.iter().map(|&pair| (pair, "")).collect();
+        self.connect_so(&pairs);
+    }
+
+    /// Makes these pairs of devices peers, both sides with these settings.
+    pub(super) fn connect_so(&self, pairs: &[((usize, usize), &str)]) {
         for at in 0..self.devices.len() {
             let mut text = format!(
                 "[device]\nport = {}\nlocal_discovery = false\n[folder.data]\npath = \"{}\"\n",
                 self.devices[at].port,
                 self.folder(at).display()
             );
-            let others = pairs.iter().filter(|pair| pair.0 == at || pair.1 == at);
-            for other in others.map(|pair| &self.devices[if pair.0 == at { pair.1 } else { pair.0 }]) {
-                let Device { name, port, key, .. } = other;
+            for &((one, other), settings) in pairs.iter().filter(|(pair, _)| pair.0 == at || pair.1 == at) {
+                let Device { name, port, key, .. } = &self.devices[if one == at { other } else { one }];
                 text += &format!(
-                    "[peer.{name}]\naddress = \"foldersync://{key}@127.0.0.1:{port}\"\nfolders = [\"data\"]\n"
+                    "[peer.{name}]\naddress = \"foldersync://{key}@127.0.0.1:{port}\"\nfolders = [\"data\"]\n{settings}"
                 );
             }
             fs::write(self.home(at).join("config.toml"), text).expect("written");
         }
+    }
+
+    /// Pauses the folder of a device, until then; its daemon has to read that.
+    pub(super) fn pause(&self, at: usize, until: &str) {
+        let path = self.home(at).join("config.toml");
+        let text = fs::read_to_string(&path).expect("a configuration");
+        let paused = text.replace("[folder.data]\n", &format!("[folder.data]\npaused = \"{until}\"\n"));
+        fs::write(path, paused).expect("written");
     }
 
     pub(super) fn start(&mut self, at: usize) {
@@ -120,6 +133,11 @@ impl Devices {
         let daemon =
             self.command(at).args(["serve", "--loopback", "--verbose"]).stderr(log).stdout(Stdio::null()).spawn();
         self.devices[at].daemon = Some(daemon.expect("it runs"));
+    }
+
+    /// The process of a daemon that runs.
+    pub(super) fn process(&self, at: usize) -> u32 {
+        self.devices[at].daemon.as_ref().expect("it runs").id()
     }
 
     pub(super) fn start_all(&mut self) {
@@ -144,7 +162,7 @@ impl Devices {
         fs::remove_file(self.folder(at).join(path)).expect("removed");
     }
 
-    fn tree(&self, at: usize) -> Tree {
+    pub(super) fn tree(&self, at: usize) -> Tree {
         let mut tree = Tree::new();
         let root = self.folder(at);
         let mut pending = vec![root.clone()];
@@ -236,9 +254,14 @@ impl Devices {
         for at in 0..self.devices.len() {
             self.kill(at);
         }
+        self.sound();
+    }
+
+    /// Looks at the repositories of daemons that have ended: whole, and all with the same head.
+    pub(super) fn sound(&self) {
         let mut heads = Vec::new();
         for at in 0..self.devices.len() {
-            // Finishes what the kill may have cut off.
+            // Finishes what a kill may have cut off.
             self.run(at, &["--folder", self.folder(at).to_str().expect("plain"), "commit"]);
             let fsck = git(&self.folder(at), &["fsck", "--full", "--strict", "--no-dangling", "--no-progress"]);
             assert!(fsck.status.success() && fsck.stdout.is_empty(), "{fsck:?}");

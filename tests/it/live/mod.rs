@@ -1,6 +1,9 @@
 //! Daemons that run: real processes, real links on loopback, real kills.
 
+mod chance;
+mod day;
 mod devices;
+mod soak;
 
 use std::fs;
 

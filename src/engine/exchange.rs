@@ -16,6 +16,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use crate::engine::error::{EngineError, Failure};
@@ -441,11 +442,7 @@ impl Folder {
             let (offered, spools) = (&offered, &spools);
             let admitting = scope.spawn(move || {
                 let _guard = BreaksOff(link);
-                let admitted = self.admit(link, peer, &arrivals, offered, spools);
-                if let Err(error) = &admitted {
-                    link.give_up(error);
-                }
-                admitted
+                self.admit(link, peer, arrivals, offered, spools)
             });
             let received = receive(talk, receives, &arrived, offered, spools);
             drop(arrived);
@@ -542,48 +539,75 @@ impl Folder {
         Ok(bytes)
     }
 
-    /// Checks what arrived, and admits it: what is acknowledged is safe on disk.
+    /// Checks what arrived, and admits it: what is acknowledged is safe on disk. While one bundle is checked and admitted,
+    /// the next is taken apart.
     fn admit(
         &self,
         link: &Link,
         peer: &str,
-        arrivals: &mpsc::Receiver<Arrival>,
+        arrivals: mpsc::Receiver<Arrival>,
         offered: &AtomicU64,
         spools: &Spools,
     ) -> Result<(), EngineError> {
         let objects = self.store.objects();
         let mut revisions = 0;
-        for mut arrival in arrivals {
-            arrival.content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
-            let admitted =
-                self.check(&mut arrival.content, &objects, &Limits::default())?.admit(&self.store.pack_dir())?;
-            empty(&mut arrival.content)?;
-            spools.lock().unwrap_or_else(PoisonError::into_inner).push(arrival.content);
-            let tip = arrival.begin.tip;
-            if admitted.tips.first() != Some(&tip) {
-                let what = format!("bundle {}", arrival.begin.number);
-                let detail = "it does not bring the revision that was announced".to_owned();
-                return Err(StoreError::Hostile { what, detail }.into());
+        std::thread::scope(|scope| {
+            let (begun, incoming) = mpsc::sync_channel(0);
+            scope.spawn(move || {
+                for Arrival { begin, content } in arrivals {
+                    let content = Lent { content: Some(content), spools };
+                    let pack = self.take_apart(scope, content, &Limits::default());
+                    let is_over = pack.is_err();
+                    if begun.send((begin, pack)).is_err() || is_over {
+                        break;
+                    }
+                }
+            });
+            let admitted = incoming.iter().try_for_each(|(begin, pack)| {
+                let admitted = pack?.index(&objects)?.verify(&objects)?.admit(&self.store.pack_dir())?;
+                if admitted.tips.first() != Some(&begin.tip) {
+                    let what = format!("bundle {}", begin.number);
+                    let detail = "it does not bring the revision that was announced".to_owned();
+                    return Err(StoreError::Hostile { what, detail }.into());
+                }
+                // The last one is merged at once; the others are held against loss until then.
+                revisions += begin.revisions;
+                if revisions < offered.load(Ordering::Relaxed) {
+                    self.store.refs().update(&[RefEdit {
+                        name: RefName::incoming(peer)?,
+                        expected: Expected::Any,
+                        new: Some(begin.tip),
+                    }])?;
+                }
+                self.cx.monitor.advance(Stage::Receive, begin.revisions, 0);
+                link.say(&Message::Stored(Stored { number: begin.number, tip: begin.tip }))?;
+                Ok(())
+            });
+            // The other side has to hear of it, so that no more arrives, and who waits for that ends.
+            if let Err(error) = &admitted {
+                link.give_up(error);
             }
-            // The last one is merged at once; the others are held against loss until then.
-            revisions += arrival.begin.revisions;
-            if revisions < offered.load(Ordering::Relaxed) {
-                self.store.refs().update(&[RefEdit {
-                    name: RefName::incoming(peer)?,
-                    expected: Expected::Any,
-                    new: Some(tip),
-                }])?;
-            }
-            self.cx.monitor.advance(Stage::Receive, arrival.begin.revisions, 0);
-            link.say(&Message::Stored(Stored { number: arrival.begin.number, tip }))?;
-        }
-        Ok(())
+            drop(incoming);
+            admitted
+        })
+    }
+
+    /// Begins to take a bundle apart.
+    fn take_apart<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, '_>,
+        mut content: Lent<'scope>,
+        limits: &Limits,
+    ) -> Result<quarantine::Incoming<'scope>, EngineError> {
+        content.rewind()?;
+        let (header, pack) = Bundle::open(content)?.into_parts();
+        Ok(quarantine::begin(scope, &self.store.private_dir(), header, pack, limits)?)
     }
 
     /// Checks a bundle, every object of it, against what is here. Nothing of it is visible before it is admitted.
     pub(crate) fn check(
         &self,
-        content: impl Read,
+        content: impl Read + Send,
         objects: &Objects,
         limits: &Limits,
     ) -> Result<VerifiedPack, EngineError> {
@@ -641,6 +665,35 @@ fn empty(spool: &mut tempfile::SpooledTempFile) -> Result<(), EngineError> {
 
 /// Spools that are not in use.
 type Spools = Mutex<Vec<tempfile::SpooledTempFile>>;
+
+/// A spool that is being read, and given back at the end: its memory serves again.
+struct Lent<'a> {
+    content: Option<tempfile::SpooledTempFile>,
+    spools: &'a Spools,
+}
+
+impl Lent<'_> {
+    fn rewind(&mut self) -> Result<(), EngineError> {
+        let rewound = self.content.as_mut().map_or(Ok(()), Seek::rewind);
+        rewound.map_err(EngineError::io("read", Path::new("a temporary file")))
+    }
+}
+
+impl Read for Lent<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.content.as_mut().map_or(Ok(0), |content| content.read(buffer))
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(mut content) = self.content.take().filter(|content| !content.is_rolled())
+            && empty(&mut content).is_ok()
+        {
+            self.spools.lock().unwrap_or_else(PoisonError::into_inner).push(content);
+        }
+    }
+}
 
 /// A bundle that has arrived whole.
 struct Arrival {

@@ -495,15 +495,15 @@ const MAX_LINES: usize = 100_000;
 /// A bundle that is being read: its header, and its pack still to come.
 pub struct Bundle<'a> {
     header: BundleHeader,
-    pack: Box<dyn BufRead + 'a>,
+    pack: Box<dyn BufRead + Send + 'a>,
 }
 
 impl<'a> Bundle<'a> {
     /// Reads the header of a bundle, in a Snappy frame stream or bare as git writes it.
-    pub fn open(from: impl Read + 'a) -> Result<Self, StoreError> {
+    pub fn open(from: impl Read + Send + 'a) -> Result<Self, StoreError> {
         let mut from = BufReader::new(from);
         let first = from.fill_buf().map_err(unreadable)?.first().copied();
-        let mut from: Box<dyn BufRead + 'a> = match first {
+        let mut from: Box<dyn BufRead + Send + 'a> = match first {
             Some(0xff) => Box::new(BufReader::with_capacity(64 << 10, snap::read::FrameDecoder::new(from))),
             _ => Box::new(from),
         };
@@ -551,7 +551,7 @@ impl<'a> Bundle<'a> {
     }
 
     /// The header, and the pack to be read (see [`super::quarantine`]).
-    pub fn into_parts(self) -> (BundleHeader, Box<dyn BufRead + 'a>) {
+    pub fn into_parts(self) -> (BundleHeader, Box<dyn BufRead + Send + 'a>) {
         (self.header, self.pack)
     }
 }

@@ -153,11 +153,16 @@ impl<'a> Intake<'a> {
         for Received { offset, crc, kind, content } in entries {
             let entry = u32::try_from(self.entries.len()).expect("no more than the limit");
             let index = IndexEntry { id: ObjectId::from_bytes([0; 20]), crc, offset };
+            let content = match content {
+                Content::Left => Content::Held(self.to.entry(offset, self.limits.held_bytes)?.1),
+                content => content,
+            };
             self.entries.push(Entry { index, kind: None, referenced: false, height: 0 });
             match (content, kind) {
                 (Content::Hashed(id), _) => self.note(entry, ObjectKind::Blob, id)?,
                 (Content::Held(content), EntryKind::Whole(kind)) => self.object(entry, kind, content, None)?,
                 (Content::Held(delta), kind) => self.delta(entry, kind, &delta)?,
+                (Content::Left, _) => return Err(damaged("an entry was not read")),
             }
         }
         Ok(())

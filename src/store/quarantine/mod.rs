@@ -30,7 +30,8 @@ mod trees;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use tempfile::NamedTempFile;
 
@@ -118,15 +119,73 @@ pub struct Admitted {
     pub bytes: u64,
 }
 
+/// A pack that is being received, by a thread of its own: taken apart, and written to the disk.
+pub struct Incoming<'scope> {
+    header: BundleHeader,
+    file: NamedTempFile,
+    limits: Limits,
+    entries: Receiver<(Vec<Received>, u64)>,
+    spooling: ScopedJoinHandle<'scope, Result<(u64, [u8; 20]), StoreError>>,
+}
+
 /// Receives the pack behind a bundle's header into `dir`, which is on the file system of the packs, and indexes it.
 /// `objects` is the repository that its deltas may stand on.
 pub fn receive(
     dir: &Path,
     header: BundleHeader,
-    pack: &mut dyn Read,
+    pack: &mut (dyn Read + Send),
     objects: &Objects,
     limits: &Limits,
 ) -> Result<QuarantinedPack, StoreError> {
+    std::thread::scope(|scope| begin(scope, dir, header, pack, limits)?.index(objects))
+}
+
+/// Begins to receive a pack, while others are still being checked that it builds on.
+pub fn begin<'scope, R: Read + Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    dir: &Path,
+    header: BundleHeader,
+    mut pack: R,
+    limits: &Limits,
+) -> Result<Incoming<'scope>, StoreError> {
+    let (file, limits) = (temporary(dir)?, *limits);
+    let (own, path) =
+        (file.as_file().try_clone().map_err(StoreError::io("open", file.path()))?, file.path().to_owned());
+    let (send, entries) = sync_channel(BATCHES);
+    let spooling = scope.spawn(move || {
+        let mut spool = Spool::new(&mut pack, OnDisk { file: &own, path: &path }, &limits);
+        spool_all(&mut spool, &send)?;
+        drop(send);
+        spool.trailer()
+    });
+    Ok(Incoming { header, file, limits, entries, spooling })
+}
+
+/// How many batches of entries may wait to be checked, and how many bytes are a batch.
+const BATCHES: usize = 32;
+const BATCH_BYTES: usize = 256 << 10;
+
+impl Incoming<'_> {
+    /// Makes the objects of the pack, and checks each; `objects` is the repository that its deltas may stand on.
+    pub fn index(self, objects: &Objects) -> Result<QuarantinedPack, StoreError> {
+        let Self { header, file, limits, entries, spooling } = self;
+        let to = OnDisk { file: file.as_file(), path: file.path() };
+        let taken = missing(&header, objects).and_then(|()| {
+            let mut intake = Intake::new(to, objects.clone(), &limits);
+            entries.iter().try_for_each(|(entries, settled)| intake.take(entries, settled)).map(|()| intake)
+        });
+        // Whoever still spools ends when nobody listens.
+        drop(entries);
+        let spooled = spooling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let intake = taken?;
+        let (end, trailer) = spooled?;
+        let indexed = intake.finish(end, trailer)?;
+        Ok(QuarantinedPack { header, file, indexed })
+    }
+}
+
+/// Fails if the repository lacks a prerequisite.
+fn missing(header: &BundleHeader, objects: &Objects) -> Result<(), StoreError> {
     let mut missing = Vec::new();
     for prerequisite in &header.prerequisites {
         let id = ObjectId::from(*prerequisite);
@@ -134,36 +193,8 @@ pub fn receive(
             missing.push(id);
         }
     }
-    if !missing.is_empty() {
-        return Err(StoreError::Prerequisites { missing });
-    }
-    let file = temporary(dir)?;
-    let to = OnDisk { file: file.as_file(), path: file.path() };
-    let indexed = std::thread::scope(|scope| {
-        // One thread inflates, the other hashes and checks.
-        let (send, entries) = sync_channel::<(Vec<Received>, u64)>(BATCHES);
-        let objects = objects.clone();
-        let intake = scope.spawn(move || -> Result<Intake<'_>, StoreError> {
-            let mut intake = Intake::new(to, objects, limits);
-            for (entries, settled) in entries {
-                intake.take(entries, settled)?;
-            }
-            Ok(intake)
-        });
-        let mut spool = Spool::new(pack, to, limits);
-        let spooled = spool_all(&mut spool, &send);
-        drop(send);
-        let intake = intake.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        spooled?;
-        let (end, trailer) = spool.trailer()?;
-        intake.finish(end, trailer)
-    })?;
-    Ok(QuarantinedPack { header, file, indexed })
+    if missing.is_empty() { Ok(()) } else { Err(StoreError::Prerequisites { missing }) }
 }
-
-/// How many batches of entries wait for each other, and how many bytes are a batch.
-const BATCHES: usize = 1;
-const BATCH_BYTES: usize = 256 << 10;
 
 /// Sends all entries, in batches, each once it is on disk. Ends early, and without an error, if nobody takes them.
 fn spool_all(spool: &mut Spool<'_>, send: &SyncSender<(Vec<Received>, u64)>) -> Result<(), StoreError> {

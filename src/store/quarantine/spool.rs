@@ -33,13 +33,18 @@ pub(super) struct Received {
 pub(super) enum Content {
     /// What was deflated in it.
     Held(Vec<u8>),
-    /// A content too large to be held, by its id.
+    /// The content of a file, by its id.
     Hashed(ObjectId),
+    /// Too large to be handed on: to be read from the disk.
+    Left,
 }
+
+/// What is deflated in an entry is handed on up to this many bytes.
+const HANDED: usize = 256 << 10;
 
 /// Takes the stream of a pack apart.
 pub(super) struct Spool<'a> {
-    from: &'a mut dyn Read,
+    from: &'a mut (dyn Read + Send),
     to: OnDisk<'a>,
     limits: &'a Limits,
     buffer: Vec<u8>,
@@ -50,10 +55,12 @@ pub(super) struct Spool<'a> {
     /// Of the entry that is being read.
     crc: crc32fast::Hasher,
     inflate: Decompress,
+    /// For what passes and is not kept.
+    passing: Vec<u8>,
 }
 
 impl<'a> Spool<'a> {
-    pub(super) fn new(from: &'a mut dyn Read, to: OnDisk<'a>, limits: &'a Limits) -> Self {
+    pub(super) fn new(from: &'a mut (dyn Read + Send), to: OnDisk<'a>, limits: &'a Limits) -> Self {
         Self {
             from,
             to,
@@ -64,6 +71,7 @@ impl<'a> Spool<'a> {
             offset: 0,
             crc: crc32fast::Hasher::new(),
             inflate: Decompress::new(true),
+            passing: vec![0; 64 << 10],
         }
     }
 
@@ -130,8 +138,11 @@ impl<'a> Spool<'a> {
         self.inflate.reset(true);
         let held = self.limits.held_bytes;
         let content = match usize::try_from(header.size) {
-            Ok(size) if size <= held => Content::Held(self.held(size)?),
             _ if header.kind == EntryKind::Whole(ObjectKind::Blob) => Content::Hashed(self.hashed(header.size)?),
+            Ok(size) if size <= held => match self.held(size)? {
+                content if content.len() <= HANDED => Content::Held(content),
+                _ => Content::Left,
+            },
             _ => return Err(too_large("an object in the received pack", held as u64)),
         };
         Ok(Received { offset, crc: self.crc.clone().finalize(), kind: header.kind, content })
@@ -154,19 +165,21 @@ impl<'a> Spool<'a> {
             return Err(too_large("a content in the received pack", self.limits.blob_bytes));
         }
         let mut hasher = ObjectHasher::new(ObjectKind::Blob, size);
-        let mut chunk = vec![0; 64 << 10];
+        let mut passing = std::mem::take(&mut self.passing);
         let mut rest = size;
-        loop {
-            let (made, end) = self.inflate(&mut chunk)?;
-            hasher.update(&chunk[..made]);
+        let hashed = loop {
+            let (made, end) = self.inflate(&mut passing)?;
+            hasher.update(&passing[..made]);
             rest = rest
                 .checked_sub(made as u64)
                 .filter(|&rest| !end || rest == 0)
                 .ok_or_else(|| damaged("an entry has not the size that it declares"))?;
             if end {
-                return Ok(hasher.finish());
+                break hasher.finish();
             }
-        }
+        };
+        self.passing = passing;
+        Ok(hashed)
     }
 
     /// Inflates the next bytes into `out`; answers with how many there were, and whether they were the last.

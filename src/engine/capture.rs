@@ -31,8 +31,12 @@ use crate::worktree::{OpenLeaf, Root, Scan, ScanOptions, Why, WorktreeError};
 
 /// Contents up to this many bytes are read whole by a worker; larger ones are streamed, one at a time.
 const IN_MEMORY: u64 = 4 << 20;
-/// Results that a worker may be ahead of the commits.
-const AHEAD: usize = 12;
+/// What a worker reads at a time: so many files at most, and so many bytes unless it is one file. Handing them on one by
+/// one would cost more than reading them.
+const BLOCK_FILES: usize = 32;
+const BLOCK_BYTES: u64 = 256 << 10;
+/// Blocks that a worker may be ahead of the commits.
+const AHEAD: usize = 2;
 /// How often a file that changes while it is read is tried again, and how long is waited in between.
 const RETRIES: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -61,6 +65,8 @@ pub(crate) struct Candidate {
     pub(crate) base: Option<Entry>,
     /// What is there on disk, if anything.
     pub(crate) found: Option<Kind>,
+    /// Its bytes, as far as is known.
+    pub(crate) size: u64,
 }
 
 /// What reading a candidate gave.
@@ -120,7 +126,12 @@ impl Work<'_> {
             .found
             .into_iter()
             .zip(bases)
-            .map(|(found, base)| Candidate { found: found.what.kind(), path: found.path, base: base.leaf() })
+            .map(|(found, base)| Candidate {
+                found: found.what.kind(),
+                size: found.what.size(),
+                path: found.path,
+                base: base.leaf(),
+            })
             .collect())
     }
 
@@ -138,8 +149,10 @@ impl Work<'_> {
             Kind::EmptyFolder => Entry::EMPTY_FOLDER,
             kind => Entry { kind, id: ObjectId::from_bytes([0; 20]) },
         };
-        let bases: HashMap<SyncPath, Option<Entry>> =
-            candidates.iter().map(|candidate| (candidate.path.clone(), candidate.base)).collect();
+        let known: HashMap<SyncPath, Known> = candidates
+            .iter()
+            .map(|candidate| (candidate.path.clone(), Known { base: candidate.base, size: candidate.size }))
+            .collect();
         let mut edits: Vec<TableEdit> = Vec::new();
         let mut changes = Vec::new();
         for candidate in candidates {
@@ -161,7 +174,7 @@ impl Work<'_> {
         let parent = self.applied;
         let mut burst =
             Burst::begin(self.objects.clone(), &self.folder.store.pack_dir(), self.tree_of(parent)?, parent)?;
-        let known = |path: &SyncPath| bases.get(path).copied().flatten();
+        let known = |path: &SyncPath| known.get(path).copied().unwrap_or_default();
         let root = &self.root;
         let committer = self.folder.signature(now.secs);
         let mut left_out = Vec::new();
@@ -319,28 +332,57 @@ const EMPTY_BLOB: ObjectId = ObjectId::from_bytes([
     0x91,
 ]);
 
+/// What is known of a path before it is read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    /// What the last applied state has there.
+    base: Option<Entry>,
+    /// Its bytes.
+    size: u64,
+}
+
+/// Where the changes are cut into what is read at a time.
+fn blocks<'a>(changes: &'a [Change], size: &dyn Fn(&SyncPath) -> u64) -> Vec<&'a [Change]> {
+    let (mut blocks, mut begin, mut bytes) = (Vec::new(), 0, 0_u64);
+    for (at, change) in changes.iter().enumerate() {
+        let size = size(&change.path);
+        if at > begin && (at - begin == BLOCK_FILES || bytes.saturating_add(size) > BLOCK_BYTES) {
+            blocks.push(&changes[begin..at]);
+            (begin, bytes) = (at, 0);
+        }
+        bytes = bytes.saturating_add(size);
+    }
+    if begin < changes.len() {
+        blocks.push(&changes[begin..]);
+    }
+    blocks
+}
+
 /// Reads what arrives on several threads and hands everything on in the order of `changes`. Each thread takes every
-/// n-th change, and is never more than a few ahead, so that memory is bounded.
+/// n-th block, and is never more than a few ahead, so that memory is bounded.
 fn read_in_order<'a>(
     root: &'a Root,
     changes: &'a [Change],
     threads: usize,
-    known: &(dyn Fn(&SyncPath) -> Option<Entry> + Sync),
+    known: &(dyn Fn(&SyncPath) -> Known + Sync),
     mut take: impl FnMut(&'a Change, Option<Outcome<'a>>) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
-    let threads = threads.clamp(1, changes.len());
+    let blocks = blocks(changes, &|path| known(path).size);
+    let threads = threads.clamp(1, blocks.len().max(1));
     if changes.len() <= 2 {
         let mut deflater = Deflater::default();
         return changes.iter().try_for_each(|change| take(change, read_change(root, change, known, &mut deflater)));
     }
     std::thread::scope(|scope| {
-        let queues: Vec<mpsc::Receiver<Option<Outcome<'a>>>> = (0..threads)
+        let queues: Vec<mpsc::Receiver<Vec<Option<Outcome<'a>>>>> = (0..threads)
             .map(|thread| {
                 let (sender, receiver) = mpsc::sync_channel(AHEAD);
+                let blocks = &blocks;
                 scope.spawn(move || {
                     let mut deflater = Deflater::default();
-                    for change in changes.iter().skip(thread).step_by(threads) {
-                        if sender.send(read_change(root, change, known, &mut deflater)).is_err() {
+                    for block in blocks.iter().skip(thread).step_by(threads) {
+                        let read = block.iter().map(|change| read_change(root, change, known, &mut deflater));
+                        if sender.send(read.collect()).is_err() {
                             return; // The one who commits has failed.
                         }
                     }
@@ -348,9 +390,11 @@ fn read_in_order<'a>(
                 receiver
             })
             .collect();
-        for (change, queue) in changes.iter().zip((0..threads).cycle()) {
-            let outcome = queues[queue].recv().expect("a thread hands on one outcome for each of its changes");
-            take(change, outcome)?;
+        for (block, queue) in blocks.iter().zip((0..threads).cycle()) {
+            let outcomes = queues[queue].recv().expect("a thread hands on one outcome for each of its blocks");
+            for (change, outcome) in block.iter().zip(outcomes) {
+                take(change, outcome)?;
+            }
         }
         Ok(())
     })
@@ -359,7 +403,7 @@ fn read_in_order<'a>(
 fn read_change<'root>(
     root: &'root Root,
     change: &Change,
-    known: &dyn Fn(&SyncPath) -> Option<Entry>,
+    known: &dyn Fn(&SyncPath) -> Known,
     deflater: &mut Deflater,
 ) -> Option<Outcome<'root>> {
     change.new?;
@@ -381,7 +425,7 @@ fn read_change<'root>(
 fn read<'root>(
     root: &'root Root,
     path: &SyncPath,
-    base: Option<Entry>,
+    known: Known,
     deflater: &mut Deflater,
 ) -> Result<Option<Outcome<'root>>, WorktreeError> {
     let Some(mut leaf) = root.open_leaf(path)? else {
@@ -396,7 +440,8 @@ fn read<'root>(
             _ => Outcome::Gone,
         }));
     };
-    if leaf.size > IN_MEMORY {
+    // What has grown since it was looked at may not have its place in a block.
+    if leaf.size > IN_MEMORY || leaf.size > known.size.max(BLOCK_BYTES) {
         return Ok(Some(Outcome::Large(leaf)));
     }
     let mut content = Vec::with_capacity(usize::try_from(leaf.size).unwrap_or(0) + 1);
@@ -406,7 +451,7 @@ fn read<'root>(
         Ok(_) => return Ok(None),
         Err(error) => return Ok(Some(Outcome::LeftOut(format!("cannot be read: {error}")))),
     }
-    let unchanged = base.map(|base| base.id).filter(|id| *id == object_id(ObjectKind::Blob, &content));
+    let unchanged = known.base.map(|base| base.id).filter(|id| *id == object_id(ObjectKind::Blob, &content));
     let blob = if unchanged.is_none() { Some(PackedBlob::deflate(deflater, &content)) } else { None };
     let id = blob.as_ref().map(PackedBlob::id).or(unchanged).expect("it is either unchanged or packed");
     let entry = Entry { kind: leaf.kind, id };

@@ -312,14 +312,14 @@ impl Work<'_> {
         let mut report = CaptureReport::default();
         let scan = self.scan(paths)?;
         self.left_out.extend(scan.left_out.iter().map(LeftOut::from));
-        let found: Vec<(SyncPath, Option<Kind>)> =
-            scan.found.into_iter().map(|found| (found.path, found.what.kind())).collect();
-        let refs: Vec<&SyncPath> = found.iter().map(|(path, _)| path).collect();
+        let found: Vec<(SyncPath, Option<Kind>, u64)> =
+            scan.found.into_iter().map(|found| (found.path, found.what.kind(), found.what.size())).collect();
+        let refs: Vec<&SyncPath> = found.iter().map(|(path, ..)| path).collect();
         let wanted = tree::lookup_many(&self.objects, head, &refs)?;
         let bases = tree::lookup_many(&self.objects, self.tree_of(self.applied)?, &refs)?;
         let mut candidates = Vec::new();
         let mut edits = Vec::new();
-        for (((path, kind), wanted), base) in found.into_iter().zip(wanted).zip(bases) {
+        for (((path, kind, size), wanted), base) in found.into_iter().zip(wanted).zip(bases) {
             let done = match wanted.leaf() {
                 Some(entry) if kind.is_some() => holds(&self.root, &path, entry)?.map(Some),
                 None if kind.is_none() => Some(None),
@@ -327,7 +327,7 @@ impl Work<'_> {
             };
             match done {
                 Some(row) => edits.push(TableEdit { path, row }),
-                None => candidates.push(Candidate { path, base: base.leaf(), found: kind }),
+                None => candidates.push(Candidate { path, base: base.leaf(), found: kind, size }),
             }
         }
         self.record(edits);

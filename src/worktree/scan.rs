@@ -108,6 +108,14 @@ impl What {
             Self::Gone => None,
         }
     }
+
+    /// The bytes of what stands there now.
+    pub const fn size(&self) -> u64 {
+        match self {
+            Self::New { size, .. } | Self::Suspect { size, .. } => *size,
+            Self::Gone => 0,
+        }
+    }
 }
 
 /// Something that is not looked at.

@@ -81,11 +81,22 @@ pub struct ExchangeOptions {
     pub device: Option<DeviceId>,
     /// How long the other side may say nothing before it is taken for dead.
     pub patience: Duration,
+    /// Bundles that are sent are cut at about this many bytes; each has one revision at least.
+    pub bundle_limit: u64,
 }
 
 impl Default for ExchangeOptions {
     fn default() -> Self {
-        Self { send: true, receive: true, join: false, wait: false, capture: true, device: None, patience: PATIENCE }
+        Self {
+            send: true,
+            receive: true,
+            join: false,
+            wait: false,
+            capture: true,
+            device: None,
+            patience: PATIENCE,
+            bundle_limit: BUNDLE_LIMIT,
+        }
     }
 }
 
@@ -302,7 +313,8 @@ impl Folder {
         if !options.receive && theirs.sends && theirs.head.is_some_and(|head| !here.objects.exists(&head.into())) {
             report.notes.push(format!("`{name}` has something new, which was not taken: nothing is received from it"));
         }
-        let (sent, incoming) = self.transfer(talk, here.head, &name, sends.then_some(&peer_has[..]), receives)?;
+        let sends = sends.then_some(&peer_has[..]);
+        let (sent, incoming) = self.transfer(talk, here.head, &name, sends, receives, options.bundle_limit)?;
         report.sent = sent.revisions;
         report.bytes_sent = sent.bytes;
         report.received = incoming.revisions;
@@ -424,9 +436,10 @@ impl Folder {
         peer: &str,
         peer_has: Option<&[CommitId]>,
         receives: bool,
+        limit: u64,
     ) -> Result<(Transferred, Transferred), EngineError> {
         let link = talk.link;
-        let limit = BUNDLE_LIMIT.min(link.session().peer().map_or(BUNDLE_LIMIT, |theirs| theirs.bundle_limit));
+        let limit = link.session().peer().map_or(limit, |theirs| theirs.bundle_limit.min(limit));
         let offered = AtomicU64::new(0);
         let spools = Spools::default();
         std::thread::scope(|scope| {
@@ -436,6 +449,7 @@ impl Folder {
                 if let Err(error) = &sent {
                     link.give_up(error);
                 }
+                link.all_sent();
                 sent
             });
             let (arrived, arrivals) = mpsc::sync_channel::<Arrival>(1);
@@ -446,6 +460,8 @@ impl Folder {
             });
             let received = receive(talk, receives, &arrived, offered, spools);
             drop(arrived);
+            // Whoever sends waits for answers now and then: they are heard while it sends.
+            let received = received.and_then(|received| talk.answers().map(|()| received));
             let admitted = admitting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             if received.is_err() {
                 link.abandon();
@@ -458,9 +474,7 @@ impl Folder {
                 (Err(EngineError::Protocol(ProtocolError::Over)), Err(_)) => Transferred::default(),
                 (sent, _) => sent?,
             };
-            let received = received?;
-            talk.answers()?;
-            Ok((sent, received))
+            Ok((sent, received?))
         })
     }
 
@@ -524,6 +538,7 @@ impl Folder {
             revisions: bundle.commits,
             bytes_hint: None,
         }))?;
+        link.answered.notify_all();
         content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
         let mut buffer = vec![0; DATA];
         loop {
@@ -710,6 +725,8 @@ struct Link {
     answered: Condvar,
     /// Nothing more will be answered.
     over: AtomicBool,
+    /// Nothing more will be sent that needs an answer.
+    sent: AtomicBool,
     /// Since when this side has waited for the other to say something.
     waiting: Mutex<Option<Instant>>,
     /// The other side has said nothing for so long that the connection was broken off.
@@ -725,6 +742,7 @@ impl Link {
             session: Mutex::new(Session::accept()),
             answered: Condvar::new(),
             over: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
             waiting: Mutex::new(None),
             given_up: AtomicBool::new(false),
             outbox: Outbox::default(),
@@ -790,6 +808,25 @@ impl Link {
             session = self.answered.wait(session).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
+    }
+
+    /// Nothing more will be sent that needs an answer.
+    fn all_sent(&self) {
+        let _session = self.session();
+        self.sent.store(true, Ordering::Relaxed);
+        self.answered.notify_all();
+    }
+
+    /// Waits until an answer is due; whether one is, or there will be none.
+    fn awaits_answer(&self) -> bool {
+        let mut session = self.session();
+        while session.unanswered(Party::Us) == 0 {
+            if self.sent.load(Ordering::Relaxed) || self.over.load(Ordering::Relaxed) {
+                return false;
+            }
+            session = self.answered.wait(session).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
     }
 
     /// Nothing more will be answered: whoever waits for it, or still sends, ends.
@@ -938,9 +975,9 @@ impl Talk<'_> {
         }
     }
 
-    /// Waits until all bundles that were sent are acknowledged.
+    /// Hears the answers to the bundles that are sent, until all are acknowledged.
     fn answers(&mut self) -> Result<(), EngineError> {
-        while self.link.session().unanswered(Party::Us) > 0 {
+        while self.link.awaits_answer() {
             match self.next()? {
                 Message::Stored(_) => {}
                 Message::Rejected(rejected) => return Err(self.broke(&rejected.text)),

@@ -368,6 +368,25 @@ fn a_slow_peer_keeps_nobody_from_the_folder() {
 }
 
 #[test]
+fn more_bundles_than_may_wait_for_answers_go_both_ways() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    // Far more from one side than from the other, which is done while the first still sends.
+    (0..150).for_each(|n| a.write(&format!("a{n}"), format!("{n}")));
+    (0..3).for_each(|n| b.write(&format!("b{n}"), format!("{n}")));
+    let options = ExchangeOptions { bundle_limit: 1, join: true, ..ExchangeOptions::default() };
+    let (here, there) = foldersync::transport::pipe("b");
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| b.folder().serve(there, None, options));
+        let report = a.folder().exchange_over(here, "b", options).expect("it ends well");
+        assert_eq!((report.sent, report.received, report.in_step), (150, 3, true));
+        serving.join().expect("no panic").expect("it ends well");
+    });
+    assert_eq!(a.files(), b.files());
+    sites.settle();
+}
+
+#[test]
 fn what_is_captured_while_an_exchange_runs_is_merged() {
     let sites = Sites::new(2);
     sites.exchange(0, 1);

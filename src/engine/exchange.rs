@@ -100,8 +100,9 @@ impl Default for ExchangeOptions {
     }
 }
 
-/// Bundles are cut at about this many bytes.
-const BUNDLE_LIMIT: u64 = 16 << 20;
+/// Bundles are cut at about this many bytes. A kill of the receiving side costs three of them again (one that arrives,
+/// one that is taken apart, one that is checked), a cut of the connection one.
+const BUNDLE_LIMIT: u64 = 5 << 20;
 /// A bundle that arrives is kept in memory up to this many bytes, in a file beyond.
 const SPOOL: usize = 24 << 20;
 /// Bundles that are cut from one view of the packs.
@@ -452,7 +453,7 @@ impl Folder {
                 link.all_sent();
                 sent
             });
-            let (arrived, arrivals) = mpsc::sync_channel::<Arrival>(1);
+            let (arrived, arrivals) = mpsc::sync_channel::<Arrival>(0);
             let (offered, spools) = (&offered, &spools);
             let admitting = scope.spawn(move || {
                 let _guard = BreaksOff(link);
@@ -565,7 +566,7 @@ impl Folder {
         spools: &Spools,
     ) -> Result<(), EngineError> {
         let objects = self.store.objects();
-        let mut revisions = 0;
+        let (mut revisions, mut told) = (0, Ok(()));
         std::thread::scope(|scope| {
             let (begun, incoming) = mpsc::sync_channel(0);
             scope.spawn(move || {
@@ -595,9 +596,12 @@ impl Folder {
                     }])?;
                 }
                 self.cx.monitor.advance(Stage::Receive, begin.revisions, 0);
-                link.say(&Message::Stored(Stored { number: begin.number, tip: begin.tip }))?;
+                // What has arrived is kept, also when nobody is there any more to be told.
+                let said = link.say(&Message::Stored(Stored { number: begin.number, tip: begin.tip }));
+                told = std::mem::replace(&mut told, Ok(())).and(said);
                 Ok(())
             });
+            let admitted = admitted.and(told);
             // The other side has to hear of it, so that no more arrives, and who waits for that ends.
             if let Err(error) = &admitted {
                 link.give_up(error);
@@ -993,7 +997,9 @@ fn agree(talk: &mut Talk<'_>, here: &Here, ours: &Hello, theirs: &Hello) -> Resu
     let known = |ids: &[CommitId]| -> Vec<CommitId> {
         ids.iter().copied().filter(|id| here.objects.exists(&(*id).into())).collect()
     };
-    let mut common = known(&theirs.have);
+    // What it holds of an exchange that was cut off is among this.
+    let they_hold = known(&theirs.have);
+    let mut common = they_hold.clone();
     let mut rounds = SEARCH_ROUNDS;
     let mut asking = match theirs.head {
         Some(newer) if common.is_empty() && ours.has_history => Some(Locate { newer, older: None }),
@@ -1031,7 +1037,11 @@ fn agree(talk: &mut Talk<'_>, here: &Here, ours: &Hello, theirs: &Hello) -> Resu
                 }
             }
             // Only what is here can be left out of what is sent.
-            Message::Common(ids) => peer_has = Some(known(&ids)),
+            Message::Common(ids) => {
+                let mut both = known(&ids);
+                both.extend(they_hold.iter().filter(|id| !ids.contains(id)));
+                peer_has = Some(both);
+            }
             other => return Err(talk.unexpected(&other)),
         }
     }

@@ -387,6 +387,46 @@ fn more_bundles_than_may_wait_for_answers_go_both_ways() {
 }
 
 #[test]
+fn what_arrived_before_a_cut_is_not_sent_again() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    sites.exchange(0, 1);
+    let noise = |n: usize| -> Vec<u8> { (0..10_000).flat_map(|at| object_id(n, at)).collect() };
+    (0..20).for_each(|n| a.write(&format!("a{n}"), noise(n)));
+    let options = ExchangeOptions { bundle_limit: 1, ..ExchangeOptions::default() };
+    let (a_end, a_relay) = foldersync::transport::pipe("a");
+    let (b_end, b_relay) = foldersync::transport::pipe("b");
+    let (from_a, mut to_a, _) = a_relay.split();
+    let (mut from_b, mut to_b, _) = b_relay.split();
+    std::thread::scope(|scope| {
+        let here = scope.spawn(|| a.folder().exchange_over(a_end, "b", options));
+        let there = scope.spawn(|| b.folder().serve(b_end, Some("a"), options));
+        scope.spawn(move || {
+            // Somewhere in the eleventh of twenty.
+            std::io::copy(&mut std::io::Read::take(from_a, 105_000 * 20), &mut to_b).ok();
+        });
+        std::io::copy(&mut from_b, &mut to_a).ok();
+        drop(to_a);
+        here.join().expect("no panic").expect_err("it was cut");
+        there.join().expect("no panic").expect_err("it was cut");
+    });
+    let (here, there) = foldersync::transport::pipe("b");
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| b.folder().serve(there, Some("a"), options));
+        let report = a.folder().exchange_over(here, "b", options).expect("it ends well");
+        assert!((9..=11).contains(&report.sent), "{report:?}");
+        serving.join().expect("no panic").expect("it ends well");
+    });
+    assert_eq!(a.files(), b.files());
+}
+
+/// Twenty bytes that do not compress.
+fn object_id(n: usize, at: usize) -> [u8; 20] {
+    let content = format!("{n} {at}");
+    *foldersync::store::object_id(foldersync::store::ObjectKind::Blob, content.as_bytes()).as_bytes()
+}
+
+#[test]
 fn what_is_captured_while_an_exchange_runs_is_merged() {
     let sites = Sites::new(2);
     sites.exchange(0, 1);

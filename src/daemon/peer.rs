@@ -265,6 +265,13 @@ impl Driver {
             }
             ToPeer::Ended(folder, outcome, replies) => {
                 self.ended(&folder, outcome.clone());
+                if let Some(pair) = self.pairs.get_mut(&folder)
+                    && pair.running > 0
+                    && outcome.as_ref().is_err_and(|trouble| trouble.failure == Failure::Busy)
+                {
+                    // It made way for the one that the other side has begun; what was asked for comes after it.
+                    return pair.waiting.extend(replies);
+                }
                 for reply in replies {
                     drop(reply.send((folder.clone(), self.name.clone(), outcome.clone())));
                 }
@@ -468,7 +475,8 @@ impl Driver {
                 }
             }
             Err(trouble) => {
-                let pause = if trouble.failure == Failure::Busy {
+                let is_busy = trouble.failure == Failure::Busy;
+                let pause = if is_busy {
                     BUSY
                 } else {
                     pair.failures += 1;
@@ -476,14 +484,20 @@ impl Driver {
                 };
                 pair.not_before = self.shared.instant() + pause;
                 let running = pair.running > 0;
-                tracing::warn!(
-                    folder = %folder, peer = %self.name, "exchange failed, tried again in {:.1} s: {}",
-                    pause.as_secs_f64(), trouble.message.escape_debug()
-                );
+                if is_busy {
+                    tracing::debug!(folder = %folder, peer = %self.name, "not now: {}", trouble.message.escape_debug());
+                } else {
+                    tracing::warn!(
+                        folder = %folder, peer = %self.name, "exchange failed, tried again in {:.1} s: {}",
+                        pause.as_secs_f64(), trouble.message.escape_debug()
+                    );
+                }
                 let next = self.shared.after(pause);
                 self.shared.board.pair(&self.name, folder, |state| {
                     state.exchanging = running;
-                    state.trouble = Some(trouble.message.clone());
+                    if !is_busy {
+                        state.trouble = Some(trouble.message.clone());
+                    }
                     state.next_try = next;
                 });
             }
@@ -659,6 +673,7 @@ impl Driver {
         }
         // The folder's thread captures what it sees; who asks for an exchange means what he sees.
         let options = ExchangeOptions { capture: !replies.is_empty(), ..options(&self.settings, name) };
+        tracing::debug!(folder = %name, peer = %self.name, "an exchange begins");
         self.shared.board.pair(&self.name, name, |state| {
             state.exchanging = true;
             state.next_try = None;
@@ -669,9 +684,9 @@ impl Driver {
         let download = vec![Arc::clone(&self.download), Arc::clone(&self.shared.download)];
         let link = self.live.as_ref().map(|live| live.link.clone());
         let target = target_of(&self.name, &self.settings, options);
-        let under_way = self.shared.exchanging();
+        let under_way = (self.shared.exchanging(), self.shared.begins(&name, &peer));
         super::spawn(&format!("exchange {name}"), move || {
-            let _under_way = under_way;
+            let under_way = under_way;
             let run = || match (link, target) {
                 (Some(link), _) => {
                     let connection = super::link::open_exchange(&link, &folder)?;
@@ -683,6 +698,7 @@ impl Driver {
                 }
             };
             let outcome = run().map_err(Trouble::from);
+            drop(under_way);
             shared.tell_peer(&peer, ToPeer::Ended(name, outcome, replies));
         });
     }

@@ -2,7 +2,7 @@
 //!
 //! Locks in here are held for moments, and never one inside another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -75,6 +75,8 @@ pub(super) struct Shared {
     open: Mutex<BTreeMap<Name, Open>>,
     /// Revisions that are being fetched, by whom.
     fetching: Mutex<HashMap<(Name, CommitId), (Name, Instant)>>,
+    /// The folders and peers with which this side has begun an exchange.
+    begun: Mutex<HashSet<(Name, Name)>>,
 }
 
 impl Shared {
@@ -98,6 +100,7 @@ impl Shared {
             config: RwLock::new(Arc::new(config)),
             open: Mutex::default(),
             fetching: Mutex::default(),
+            begun: Mutex::default(),
         }
     }
 
@@ -275,6 +278,20 @@ impl Shared {
         super::relay::url(&self.config().device, self.network().as_ref())
     }
 
+    /// Notes that this side has begun an exchange of this folder with this peer, until what this returns is dropped.
+    ///
+    /// Of two that begin at the same moment, the one of the lower key goes on, or all would be sent twice.
+    pub(super) fn begins(self: &Arc<Self>, folder: &Name, peer: &Name) -> Begun {
+        let pair = (folder.clone(), peer.clone());
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(pair.clone());
+        Begun(Arc::clone(self), pair)
+    }
+
+    /// Whether this side has begun an exchange of this folder with this peer.
+    pub(super) fn has_begun(&self, folder: &Name, peer: &Name) -> bool {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).contains(&(folder.clone(), peer.clone()))
+    }
+
     // What is being fetched.
 
     /// Whether another peer than `peer` is being asked for this revision.
@@ -305,6 +322,15 @@ impl Drop for Exchanging {
     fn drop(&mut self) {
         *self.0.exchanges.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.0.ended.notify_all();
+    }
+}
+
+/// An exchange that this side has begun.
+pub(super) struct Begun(Arc<Shared>, (Name, Name));
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
 }
 

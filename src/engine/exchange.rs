@@ -636,10 +636,19 @@ impl Folder {
 }
 
 /// Tells the other side of a connection that no exchange will be, and why; it learns nothing else.
-pub fn refuse(mut connection: Connection, why: &str) {
+pub fn refuse(connection: Connection, why: &str) {
+    turn_away(connection, &Fault::new(FaultCode::Refused, why, false));
+}
+
+/// Tells the other side of a connection that no exchange will be just now, and why.
+pub fn put_off(connection: Connection, why: &str) {
+    turn_away(connection, &Fault::new(FaultCode::Busy, why, true));
+}
+
+fn turn_away(mut connection: Connection, fault: &Fault) {
     let mut session = Session::accept();
     // A text that is too long is cut, and one fault may always be sent.
-    drop(session.send(&Message::Fault(Fault::new(FaultCode::Refused, why, false))));
+    drop(session.send(&Message::Fault(fault.clone())));
     // Who does not listen needs no answer.
     drop(connection.writer.write_all(&session.take_output()).and_then(|()| connection.writer.flush()));
     drop(connection.writer);

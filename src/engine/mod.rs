@@ -26,7 +26,7 @@ mod upkeep;
 mod watching;
 
 pub use error::{EngineError, Failure};
-pub use exchange::{Address, ExchangeOptions, PeerTarget, refuse};
+pub use exchange::{Address, ExchangeOptions, PeerTarget, put_off, refuse};
 pub use folder::{Context, Device, Folder, InitOptions};
 
 pub use place::{Place, Taken};

@@ -241,9 +241,9 @@ impl Ends {
             return crate::engine::refuse(connection, "it is paused at the other side");
         }
         let options = ExchangeOptions { capture: false, device: Some(self.link.device()), ..options(settings, name) };
-        if self.shared.device < self.link.device() && self.shared.has_begun(name, &self.peer) {
-            return crate::engine::put_off(connection, "both sides have begun: the other exchange goes on");
-        }
+        let Some(_begun) = self.shared.serves(name, &self.peer, self.link.device()) else {
+            return crate::engine::put_off(connection, "another exchange of this folder goes on with this device");
+        };
         tracing::debug!(folder = %name, peer = %self.peer, "an exchange begins, from the other side");
         self.shared.tell_peer(&self.peer, ToPeer::Serving(name.clone()));
         let _under_way = self.shared.exchanging();

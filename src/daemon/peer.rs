@@ -664,6 +664,7 @@ impl Driver {
     /// Begins an exchange.
     fn begin(&mut self, name: &Name, folder: &Arc<Folder>) {
         let Some(pair) = self.pairs.get_mut(name) else { return };
+        let Some(begun) = self.shared.begins(name, &self.name) else { return };
         // Who asks later means what changed later.
         let replies = std::mem::take(&mut pair.waiting);
         pair.began();
@@ -684,7 +685,7 @@ impl Driver {
         let download = vec![Arc::clone(&self.download), Arc::clone(&self.shared.download)];
         let link = self.live.as_ref().map(|live| live.link.clone());
         let target = target_of(&self.name, &self.settings, options);
-        let under_way = (self.shared.exchanging(), self.shared.begins(&name, &peer));
+        let under_way = (self.shared.exchanging(), begun);
         super::spawn(&format!("exchange {name}"), move || {
             let under_way = under_way;
             let run = || match (link, target) {

@@ -75,8 +75,8 @@ pub(super) struct Shared {
     open: Mutex<BTreeMap<Name, Open>>,
     /// Revisions that are being fetched, by whom.
     fetching: Mutex<HashMap<(Name, CommitId), (Name, Instant)>>,
-    /// The folders and peers with which this side has begun an exchange.
-    begun: Mutex<HashSet<(Name, Name)>>,
+    /// The exchanges that have begun.
+    begun: Mutex<HashSet<Exchange>>,
 }
 
 impl Shared {
@@ -278,18 +278,30 @@ impl Shared {
         super::relay::url(&self.config().device, self.network().as_ref())
     }
 
-    /// Notes that this side has begun an exchange of this folder with this peer, until what this returns is dropped.
+    /// This side begins an exchange of this folder with this peer, unless the peer has begun one.
     ///
     /// Of two that begin at the same moment, the one of the lower key goes on, or all would be sent twice.
-    pub(super) fn begins(self: &Arc<Self>, folder: &Name, peer: &Name) -> Begun {
-        let pair = (folder.clone(), peer.clone());
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(pair.clone());
-        Begun(Arc::clone(self), pair)
+    pub(super) fn begins(self: &Arc<Self>, folder: &Name, peer: &Name) -> Option<Begun> {
+        self.begun(folder, peer, Side::Ours, |begun, pair| !begun.contains(&(pair, Side::Theirs)))
     }
 
-    /// Whether this side has begun an exchange of this folder with this peer.
-    pub(super) fn has_begun(&self, folder: &Name, peer: &Name) -> bool {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).contains(&(folder.clone(), peer.clone()))
+    /// The peer begins one, unless this side has and goes on with it.
+    pub(super) fn serves(self: &Arc<Self>, folder: &Name, peer: &Name, device: DeviceId) -> Option<Begun> {
+        let is_lower = self.device < device;
+        self.begun(folder, peer, Side::Theirs, |begun, pair| !is_lower || !begun.contains(&(pair, Side::Ours)))
+    }
+
+    fn begun(
+        self: &Arc<Self>,
+        folder: &Name,
+        peer: &Name,
+        side: Side,
+        may: impl FnOnce(&HashSet<Exchange>, (Name, Name)) -> bool,
+    ) -> Option<Begun> {
+        let pair = (folder.clone(), peer.clone());
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let exchange = (pair.clone(), side);
+        (may(&begun, pair) && begun.insert(exchange.clone())).then(|| Begun(Arc::clone(self), exchange))
     }
 
     // What is being fetched.
@@ -325,8 +337,18 @@ impl Drop for Exchanging {
     }
 }
 
-/// An exchange that this side has begun.
-pub(super) struct Begun(Arc<Shared>, (Name, Name));
+/// Who has begun an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Side {
+    Ours,
+    Theirs,
+}
+
+/// An exchange: the folder, the peer, and who has begun it.
+type Exchange = ((Name, Name), Side);
+
+/// An exchange that has begun.
+pub(super) struct Begun(Arc<Shared>, Exchange);
 
 impl Drop for Begun {
     fn drop(&mut self) {

@@ -234,8 +234,9 @@ fn on_loopback() -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// The same, by a bare stream of the same QUIC, from memory to memory, between two endpoints of one process.
-fn bare_stream() -> f64 {
+/// The same, by a bare stream of the same QUIC between two endpoints of one process, from memory to memory, or to a file
+/// that is synced at the end.
+fn bare_stream(to_file: Option<&Path>) -> f64 {
     use iroh::endpoint::presets::Minimal;
     use iroh::{Endpoint, EndpointAddr, RelayMode};
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -246,12 +247,19 @@ fn bare_stream() -> f64 {
         };
         let (from, to) = (bind().await, bind().await);
         let target = to.bound_sockets().into_iter().fold(EndpointAddr::new(to.id()), EndpointAddr::with_ip_addr);
+        let mut file = to_file.map(|path| fs::File::create(path).unwrap());
         let receiving = tokio::spawn(async move {
             let connection = to.accept().await.unwrap().await.unwrap();
             let mut stream = connection.accept_uni().await.unwrap();
             let (mut buffer, mut received) = (vec![0; 256 << 10], 0);
             while let Some(read) = stream.read(&mut buffer).await.unwrap() {
                 received += read as u64;
+                if let Some(file) = &mut file {
+                    file.write_all(&buffer[..read]).unwrap();
+                }
+            }
+            if let Some(file) = file {
+                file.sync_all().unwrap();
             }
             connection.close(0_u32.into(), b"");
             received
@@ -280,12 +288,14 @@ fn throughput(dir: &Path) -> String {
     let rate = 1024.0 / arrived.saturating_sub(captured).as_secs_f64();
     let peaks: Vec<String> = devices.iter().map(|device| format!("{:.0}", device.memory().1)).collect();
     drop(devices);
-    let bare = bare_stream();
+    let bare = bare_stream(None);
+    let synced = bare_stream(Some(&dir.join("bare")));
     format!(
-        "captured in {:.1} s, then {rate:.0} MiB/s until in place; a bare stream {bare:.0} MiB/s: {:.2} x; {:.1} MiB over \
-         the wire; peak memory {} MiB",
+        "captured in {:.1} s, then {rate:.0} MiB/s until in place; a bare stream {bare:.0} MiB/s: {:.2} x, into a synced \
+         file {synced:.0} MiB/s: {:.2} x; {:.1} MiB over the wire; peak memory {} MiB",
         captured.as_secs_f64(),
         rate / bare,
+        rate / synced,
         mib(bytes),
         peaks.join(" and ")
     )

@@ -95,7 +95,7 @@ pub(crate) struct FolderLive {
     pub(crate) since: Timestamp,
     /// What it does with the folder; none if it does not know it.
     pub(crate) doing: Option<Doing>,
-    /// Why the folder cannot be used, or not in full.
+    /// Why the folder cannot be used, or not in full, or not be reached by devices.
     pub(crate) trouble: Option<String>,
     /// The peers of the folder.
     pub(crate) peers: BTreeMap<Name, PairLive>,
@@ -110,7 +110,10 @@ impl FolderLive {
             process: status.process,
             since: status.since,
             doing: state.map(|state| state.doing),
-            trouble: state.and_then(|state| state.trouble.clone()),
+            trouble: state.and_then(|state| state.trouble.clone()).or_else(|| {
+                let why = status.network_trouble.as_ref()?;
+                Some(format!("no device can reach this one: {why}"))
+            }),
             peers: pairs.collect(),
         }
     }

@@ -4,6 +4,7 @@ mod namespaces;
 #[cfg_attr(not(feature = "relay"), allow(dead_code, reason = "some of it is for relays alone"))]
 mod nodes;
 mod pairing;
+mod reach;
 mod relayed;
 #[cfg_attr(not(feature = "relay"), allow(dead_code, reason = "some of it is for relays alone"))]
 mod spaces;

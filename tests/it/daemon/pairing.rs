@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use foldersync::config::Home;
 use foldersync::daemon::control::{Answer, Ask};
@@ -60,7 +61,7 @@ fn two(env: &TestEnv) -> (Running, Running) {
 }
 
 /// The same, paired: `copy` is the laptop's copy of `docs`.
-fn paired(env: &TestEnv, options: &[&str]) -> (Running, Running) {
+pub(super) fn paired(env: &TestEnv, options: &[&str]) -> (Running, Running) {
     let (nas, laptop) = two(env);
     let sharing = Sharing::start(env, &nas.home, &[&["docs"], options].concat());
     join(env, &laptop.home, &[&sharing.ticket, "copy"]).ended(0);
@@ -96,6 +97,52 @@ fn share_and_join_is_all_it_takes() {
         let kept = fs::read_to_string(running.home.dir().join("state/offers.json")).unwrap_or_default();
         for text in [running.log(), kept] {
             assert!(!text.contains(&secret) && !text.contains(&ticket) && !text.contains(&ticket[..60]), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_third_device_joins_and_an_edit_on_any_reaches_all() {
+    let env = TestEnv::new();
+    let (nas, _laptop) = paired(&env, &[]);
+    let phone = Running::start(&env, &device(&env, "phone"));
+    let sharing = Sharing::start(&env, &nas.home, &["docs"]);
+    join(&env, &phone.home, &[&sharing.ticket, "third"]).ended(0);
+    sharing.ended();
+    let copies = ["docs", "copy", "third"];
+    for from in copies {
+        env.write(&format!("{from}/by {from}"), from);
+        for at in copies {
+            until_file(&env.path(&format!("{at}/by {from}")), from);
+        }
+    }
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_pairing_leaves_both_able_to_pair() {
+    for step in 0..8_u64 {
+        let env = TestEnv::new();
+        let (nas, laptop) = (device(&env, "nas"), device(&env, "laptop"));
+        env.write("docs/notes.txt", "from the nas\n");
+        let mut sharing = Sharing::start(&env, &nas, &["docs", "--loopback"]);
+        let mut command = env.foldersync("");
+        command.arg("--home").arg(laptop.dir()).args(["join", &sharing.ticket, "copy", "--loopback"]);
+        let mut joining = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command runs");
+        // At another moment each time.
+        std::thread::sleep(Duration::from_millis(15 * step));
+        let (first, second) =
+            if step % 2 == 0 { (&mut joining, &mut sharing.child) } else { (&mut sharing.child, &mut joining) };
+        for child in [first, second] {
+            child.kill().expect("killed");
+            child.wait().expect("it is gone");
+        }
+        let sharing = Sharing::start(&env, &nas, &["docs", "--once", "--loopback"]);
+        join(&env, &laptop, &[&sharing.ticket, "copy", "--once", "--loopback"]).ended(0);
+        assert_eq!(env.read("copy/notes.txt"), "from the nas\n", "after {step}");
+        sharing.ended();
+        for home in [&nas, &laptop] {
+            let config = home.load().unwrap();
+            assert_eq!((config.peers.len(), config.folders.len()), (1, 1), "after {step}: {config:?}");
         }
     }
 }

@@ -30,11 +30,7 @@ pub struct Taken {
 impl Place {
     /// What is at `dir`. An error where a copy can neither be made nor is one.
     pub fn look(dir: &Path, cx: &Context) -> Result<Self, EngineError> {
-        let mut entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Free),
-            entries => entries.map_err(EngineError::io("read", dir))?,
-        };
-        if entries.next().is_none() {
+        if is_free(dir)? {
             return Ok(Self::Free);
         }
         match Folder::discover(dir) {
@@ -42,6 +38,22 @@ impl Place {
             _ => Err(EngineError::NotEmpty { path: dir.to_owned() }),
         }
     }
+}
+
+/// Whether nothing is at `dir`, or nothing in it but what a kill has left of making a folder there, which the next try
+/// removes.
+fn is_free(dir: &Path) -> Result<bool, EngineError> {
+    let failed = |error| EngineError::io("read", dir)(error);
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        if !crate::store::repository::is_unfinished(&entry.map_err(failed)?.file_name()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {
@@ -135,5 +147,14 @@ mod tests {
         let full = tempfile::tempdir().unwrap();
         fs::write(full.path().join("mine"), "x").unwrap();
         assert!(matches!(Place::look(full.path(), &cx()), Err(EngineError::NotEmpty { .. })));
+    }
+
+    #[test]
+    fn what_a_kill_left_of_making_a_copy_is_no_hindrance() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(".git.foldersync-new-x/objects")).unwrap();
+        assert_eq!(Place::look(dir.path(), &cx()).unwrap(), Place::Free);
+        Taken::take(dir.path(), &options(1), cx()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -40,6 +40,11 @@ const GIT: &str = ".git";
 /// How the name of a repository that is being made begins.
 const UNFINISHED: &str = ".git.foldersync-new-";
 
+/// Whether this is the name of a repository that is being made, or was when a kill came.
+pub(crate) fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+}
+
 /// How a repository is made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct InitOptions {
@@ -445,7 +450,7 @@ fn remove_unfinished(root: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(root).map_err(StoreError::io("read the folder", root))? {
         let entry = entry.map_err(StoreError::io("read the folder", root))?;
         let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) && path.is_dir() {
+        if is_unfinished(&entry.file_name()) && path.is_dir() {
             let living = File::open(&path).is_ok_and(|dir| dir.try_lock().is_err());
             if !living {
                 fs::remove_dir_all(&path).map_err(StoreError::io("remove", &path))?;

@@ -211,17 +211,18 @@ fn memory(dir: &Path) -> String {
     told.join(", ")
 }
 
-/// How much is sent at once.
+/// How much is sent at once, and in how many files.
 const GIB: u64 = 1 << 30;
+const FILES: usize = 512;
 
 /// Files that do not compress, 1 GiB of them, beside the devices' folders, to be moved into one.
 fn incompressible(dir: &Path) -> PathBuf {
     let mut random = fs::File::open("/dev/urandom").unwrap();
     let staging = dir.join("staging");
     fs::create_dir(&staging).unwrap();
-    for n in 0..512 {
+    for n in 0..FILES {
         let mut file = fs::File::create(staging.join(format!("{n}"))).unwrap();
-        std::io::copy(&mut std::io::Read::take(&mut random, 2 << 20), &mut file).unwrap();
+        std::io::copy(&mut std::io::Read::take(&mut random, GIB / FILES as u64), &mut file).unwrap();
         file.flush().unwrap();
     }
     staging
@@ -314,18 +315,25 @@ fn send(devices: &[Device], staging: &Path) -> (Duration, Duration) {
     let began = Instant::now();
     fs::rename(staging, devices[0].folder.join("staging")).unwrap();
     let mut captured = None;
-    let mut there = 0;
-    while there < 512 {
+    wait_for_files(&devices[1], began, &mut || {
         if captured.is_none() && last(&devices[0]) != first {
             captured = Some(began.elapsed());
         }
+    });
+    (captured.unwrap_or_default(), began.elapsed())
+}
+
+/// Waits until a device has all the files; looks at other things meanwhile.
+fn wait_for_files(device: &Device, began: Instant, look: &mut dyn FnMut()) {
+    let mut there = 0;
+    while there < FILES {
+        look();
         assert!(began.elapsed() < LIMIT, "it does not arrive");
         sleep(Duration::from_millis(10));
-        while there < 512 && devices[1].folder.join(format!("staging/{there}")).exists() {
+        while there < FILES && device.folder.join(format!("staging/{there}")).exists() {
             there += 1;
         }
     }
-    (captured.unwrap_or_default(), began.elapsed())
 }
 
 /// The same, with the sending or the receiving daemon killed in the middle: the bytes beyond those of a transfer that was
@@ -346,10 +354,7 @@ fn cut(dir: &Path) -> String {
             devices[killed].stop();
             devices[killed].start();
         }
-        while (0..512).any(|n| !devices[1].folder.join(format!("staging/{n}")).exists()) {
-            assert!(began.elapsed() < LIMIT, "it does not arrive");
-            sleep(Duration::from_millis(20));
-        }
+        wait_for_files(&devices[1], began, &mut || ());
         devices[1].wait_in_step();
         bytes.push(mib(on_loopback() - before));
     }

@@ -42,6 +42,26 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(time: jiff::Timestamp) -> Self {
+        const SECOND: i128 = 1_000_000_000;
+        let nanos = time.as_nanosecond();
+        Self::new(
+            i64::try_from(nanos.div_euclid(SECOND)).expect("the calendar ends within some thousand years"),
+            u32::try_from(nanos.rem_euclid(SECOND)).expect("a remainder is below its divisor"),
+        )
+    }
+}
+
+/// Fails beyond the years that the calendar has.
+impl TryFrom<Timestamp> for jiff::Timestamp {
+    type Error = jiff::Error;
+
+    fn try_from(time: Timestamp) -> Result<Self, jiff::Error> {
+        Self::new(time.secs, i32::try_from(time.nanos).unwrap_or(i32::MAX))
+    }
+}
+
 /// Where the time comes from.
 pub trait Clock: Send + Sync {
     /// The time now.

@@ -5,7 +5,6 @@ use std::fmt;
 use serde::de::{Error, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::schedule::{from_jiff, to_jiff};
 use crate::clock::Timestamp;
 
 /// Whether something is paused.
@@ -49,7 +48,7 @@ impl std::str::FromStr for Pause {
             "true" => Ok(Self::Forever),
             "false" => Ok(Self::No),
             _ => match text.parse::<jiff::Timestamp>() {
-                Ok(time) => Ok(Self::Until(from_jiff(time))),
+                Ok(time) => Ok(Self::Until(time.into())),
                 Err(_) => Err(PauseError(text.to_owned())),
             },
         }
@@ -62,9 +61,9 @@ impl fmt::Display for Pause {
         match self {
             Self::No => f.write_str("false"),
             Self::Forever => f.write_str("true"),
-            Self::Until(end) => match to_jiff(Timestamp::new(end.secs, 0)) {
-                Some(end) => write!(f, "{end}"),
-                None => f.write_str("true"),
+            Self::Until(end) => match jiff::Timestamp::try_from(Timestamp::new(end.secs, 0)) {
+                Ok(end) => write!(f, "{end}"),
+                Err(_) => f.write_str("true"),
             },
         }
     }

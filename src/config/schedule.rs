@@ -237,7 +237,7 @@ impl Schedule {
 
     /// The moment from which enough time lies behind the last exchange, where that is still to come.
     fn rested(&self, last: Option<Timestamp>, now: &Zoned) -> Option<Zoned> {
-        let last = last.and_then(to_jiff)?;
+        let last = jiff::Timestamp::try_from(last?).ok()?;
         let every = SignedDuration::try_from(self.every?).ok()?;
         let rested = last.checked_add(every).ok()?;
         let waits = last <= now.timestamp() && rested > now.timestamp();
@@ -276,18 +276,6 @@ impl ScheduleSettings {
         let days = self.days.or(others.days).unwrap_or_default();
         Schedule { every, window: Window { hours, days } }
     }
-}
-
-/// A point in time as the calendar takes it; `None` beyond the years that it has.
-pub(super) fn to_jiff(time: Timestamp) -> Option<jiff::Timestamp> {
-    jiff::Timestamp::new(time.secs, i32::try_from(time.nanos).ok()?).ok()
-}
-
-/// A point in time of the calendar.
-pub(super) fn from_jiff(time: jiff::Timestamp) -> Timestamp {
-    let nanos = time.as_nanosecond();
-    let secs = i64::try_from(nanos.div_euclid(1_000_000_000)).expect("the calendar ends within some thousand years");
-    Timestamp::new(secs, u32::try_from(nanos.rem_euclid(1_000_000_000)).expect("below a second"))
 }
 
 #[cfg(test)]
@@ -395,7 +383,7 @@ mod tests {
     #[test]
     fn is_due_when_it_is_open_and_rested() {
         let schedule = Schedule { every: Some(Duration::from_mins(10)), window: window("22:00-06:00", "") };
-        let ago = |now: &Zoned, secs: i64| Some(from_jiff(now.timestamp() - SignedDuration::from_secs(secs)));
+        let ago = |now: &Zoned, secs: i64| Some((now.timestamp() - SignedDuration::from_secs(secs)).into());
         let (night, noon) = (local("2026-11-20T23:00"), local("2026-11-20T12:00"));
         assert!(schedule.is_due(None, &night) && !schedule.is_due(None, &noon));
         assert!(!schedule.is_due(ago(&night, 599), &night) && schedule.is_due(ago(&night, 600), &night));
@@ -429,7 +417,7 @@ mod tests {
     #[test]
     fn times_before_the_epoch_convert_both_ways() {
         for time in [Timestamp::new(-2, 750_000_000), Timestamp::new(0, 0), Timestamp::new(1_800_000_000, 5)] {
-            assert_eq!(from_jiff(to_jiff(time).unwrap()), time);
+            assert_eq!(Timestamp::from(jiff::Timestamp::try_from(time).unwrap()), time);
         }
     }
 

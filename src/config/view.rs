@@ -5,7 +5,7 @@ use jiff::Zoned;
 use super::name::Name;
 use super::pause::Pause;
 use super::rate::Rates;
-use super::schedule::{Schedule, from_jiff};
+use super::schedule::Schedule;
 use super::schema::{Config, Direction, PeerSettings};
 use crate::clock::Timestamp;
 use crate::id::DeviceId;
@@ -53,7 +53,7 @@ impl Config {
     /// Whether a peer is to be exchanged with, when the last exchange was at `last`. A folder's own pause is not heeded.
     pub fn is_due(&self, peer: &Name, last: Option<Timestamp>, now: &Zoned) -> Due {
         let paused = self.peers.get(peer).map(|peer| peer.paused).unwrap_or_default();
-        match paused.at(from_jiff(now.timestamp())) {
+        match paused.at(now.timestamp().into()) {
             Pause::No => {}
             pause => return Due::Paused(pause),
         }
@@ -61,7 +61,7 @@ impl Config {
         if schedule.is_due(last, now) {
             return Due::Now;
         }
-        Due::Later(schedule.next_due(last, now).map(|time| from_jiff(time.timestamp())))
+        Due::Later(schedule.next_due(last, now).map(|time| time.timestamp().into()))
     }
 
     /// What is left at this moment of a folder's pause.
@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn stamp(time: &str) -> Timestamp {
-        from_jiff(at(time).timestamp())
+        at(time).timestamp().into()
     }
 
     const TEXT: &str = r#"

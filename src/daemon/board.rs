@@ -175,7 +175,10 @@ impl Board {
 
     /// Writes why this device cannot be reached over the network, if so.
     pub(super) fn network(&self, trouble: Option<String>) {
-        self.change(|state| state.network_trouble = trouble);
+        // It is found out again and again, and seldom news.
+        if self.network_trouble() != trouble {
+            self.change(|state| state.network_trouble = trouble);
+        }
     }
 
     pub(super) fn network_trouble(&self) -> Option<String> {

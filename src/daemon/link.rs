@@ -95,6 +95,13 @@ impl Live {
             say(&self.news, &heads(shared, std::slice::from_ref(folder)));
         }
     }
+
+    /// Says where the folders stand, as the last word; the other side closes the link when it has heard it.
+    pub(super) fn farewell(self, shared: &Shared) {
+        say(&self.news, &heads(shared, &self.folders));
+        // Ends the stream.
+        drop(self.news.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 /// The news of the heads of these folders.
@@ -241,15 +248,19 @@ impl Ends {
             return crate::engine::refuse(connection, "it is paused at the other side");
         }
         let options = ExchangeOptions { capture: false, device: Some(self.link.device()), ..options(settings, name) };
-        let Some(_begun) = self.shared.serves(name, &self.peer, self.link.device()) else {
-            return crate::engine::put_off(connection, "another exchange of this folder goes on with this device");
+        let Some(under_way) = self.shared.serves(name, &self.peer, self.link.device()) else {
+            return crate::engine::put_off(
+                connection,
+                "another exchange of this folder goes on with this device, or it is stopping",
+            );
         };
         tracing::debug!(folder = %name, peer = %self.peer, "an exchange begins, from the other side");
         self.shared.tell_peer(&self.peer, ToPeer::Serving(name.clone()));
-        let _under_way = self.shared.exchanging();
         let (upload, download) = self.limits.clone();
         let served = folder.serve(connection.limited(upload, download), Some(self.peer.as_str()), options);
         let outcome = served.map_err(Trouble::from);
+        // Who hears that it has ended may begin the next.
+        drop(under_way);
         self.shared.tell_peer(&self.peer, ToPeer::Ended(name.clone(), outcome, Vec::new()));
     }
 }

@@ -16,6 +16,7 @@ pub mod notify;
 mod once;
 pub mod pairing;
 mod peer;
+
 mod reach;
 pub mod relay;
 mod rule;
@@ -141,13 +142,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<
 }
 
 fn zoned(time: Timestamp, zone: &jiff::tz::TimeZone) -> jiff::Zoned {
-    let nanos = i32::try_from(time.nanos).unwrap_or(0);
-    jiff::Timestamp::new(time.secs, nanos).unwrap_or_default().to_zoned(zone.clone())
-}
-
-fn timestamp(time: &jiff::Zoned) -> Timestamp {
-    let time = time.timestamp();
-    Timestamp::new(time.as_second(), u32::try_from(time.subsec_nanosecond()).unwrap_or(0))
+    jiff::Timestamp::try_from(time).unwrap_or_default().to_zoned(zone.clone())
 }
 
 impl Daemon {
@@ -326,13 +321,11 @@ impl Daemon {
         self.stop();
     }
 
-    /// Stops: no work is begun any more, connections are closed; what is under way ends within seconds, or is cut off
-    /// as by a kill.
+    /// Stops: no work is begun any more; what is under way ends within seconds, or is cut off as by a kill; peers are
+    /// told where the folders stand, and connections are closed.
     pub fn stop(mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
-        for name in self.peers.keys().cloned().collect::<Vec<_>>() {
-            self.shared.tell_peer(&name, ToPeer::Stop);
-        }
+        self.shared.wait_for_exchanges(GRACE);
         for name in self.folders.keys().cloned().collect::<Vec<_>>() {
             self.stop_folder(&name);
         }

@@ -212,8 +212,11 @@ impl Driver {
     }
 
     fn end(self) {
-        if let Some(live) = self.live {
-            live.link.close("the daemon stops, or the peer was removed");
+        match self.live {
+            // The network closes later, when last words have arrived.
+            Some(live) if self.shared.is_stopping() => live.farewell(&self.shared),
+            Some(live) => live.link.close("the peer was changed or removed"),
+            None => {}
         }
         for (folder, pair) in self.pairs {
             let gone = Trouble {
@@ -664,7 +667,7 @@ impl Driver {
     /// Begins an exchange.
     fn begin(&mut self, name: &Name, folder: &Arc<Folder>) {
         let Some(pair) = self.pairs.get_mut(name) else { return };
-        let Some(begun) = self.shared.begins(name, &self.name) else { return };
+        let Some(under_way) = self.shared.begins(name, &self.name) else { return };
         // Who asks later means what changed later.
         let replies = std::mem::take(&mut pair.waiting);
         pair.began();
@@ -685,9 +688,7 @@ impl Driver {
         let download = vec![Arc::clone(&self.download), Arc::clone(&self.shared.download)];
         let link = self.live.as_ref().map(|live| live.link.clone());
         let target = target_of(&self.name, &self.settings, options);
-        let under_way = (self.shared.exchanging(), begun);
         super::spawn(&format!("exchange {name}"), move || {
-            let under_way = under_way;
             let run = || match (link, target) {
                 (Some(link), _) => {
                     let connection = super::link::open_exchange(&link, &folder)?;

@@ -68,15 +68,13 @@ pub(super) struct Shared {
     pub(super) upload: Arc<Limiter>,
     pub(super) download: Arc<Limiter>,
     pub(super) stopping: AtomicBool,
-    /// How many exchanges are under way.
-    exchanges: Mutex<usize>,
+    /// The exchanges that are under way, and that one of them has ended.
+    exchanges: Mutex<HashSet<Exchange>>,
     ended: Condvar,
     config: RwLock<Arc<Config>>,
     open: Mutex<BTreeMap<Name, Open>>,
     /// Revisions that are being fetched, by whom.
     fetching: Mutex<HashMap<(Name, CommitId), (Name, Instant)>>,
-    /// The exchanges that have begun.
-    begun: Mutex<HashSet<Exchange>>,
 }
 
 impl Shared {
@@ -100,7 +98,6 @@ impl Shared {
             config: RwLock::new(Arc::new(config)),
             open: Mutex::default(),
             fetching: Mutex::default(),
-            begun: Mutex::default(),
         }
     }
 
@@ -120,16 +117,12 @@ impl Shared {
 
     /// The time now, in the zone of the person.
     pub(super) fn zoned_now(&self) -> jiff::Zoned {
-        self.zoned(self.now())
-    }
-
-    pub(super) fn zoned(&self, time: Timestamp) -> jiff::Zoned {
-        super::zoned(time, &self.zone)
+        super::zoned(self.now(), &self.zone)
     }
 
     /// The time after this pause.
     pub(super) fn after(&self, pause: Duration) -> Option<Timestamp> {
-        self.zoned_now().checked_add(pause).ok().map(|then| super::timestamp(&then))
+        self.zoned_now().checked_add(pause).ok().map(|then| then.timestamp().into())
     }
 
     /// How long it is until then, by the clock.
@@ -259,49 +252,47 @@ impl Shared {
         self.config().peer_with_key(&device).map(|(name, _)| name.clone())
     }
 
-    // Exchanges under way.
-
-    /// An exchange is under way until what this returns is dropped.
-    pub(super) fn exchanging(self: &Arc<Self>) -> Exchanging {
-        *self.exchanges.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Exchanging(Arc::clone(self))
-    }
-
-    /// Waits until no exchange is under way, at most this long.
-    pub(super) fn wait_for_exchanges(&self, limit: Duration) {
-        let running = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.ended.wait_timeout_while(running, limit, |running| *running > 0));
-    }
-
     /// The relay that both sides meet at.
     pub(super) fn relay_url(&self) -> Option<String> {
         super::relay::url(&self.config().device, self.network().as_ref())
     }
 
+    // Exchanges under way.
+
     /// This side begins an exchange of this folder with this peer, unless the peer has begun one.
     ///
     /// Of two that begin at the same moment, the one of the lower key goes on, or all would be sent twice.
-    pub(super) fn begins(self: &Arc<Self>, folder: &Name, peer: &Name) -> Option<Begun> {
-        self.begun(folder, peer, Side::Ours, |begun, pair| !begun.contains(&(pair, Side::Theirs)))
+    pub(super) fn begins(self: &Arc<Self>, folder: &Name, peer: &Name) -> Option<Exchanging> {
+        self.exchanging(folder, peer, Side::Ours, Some(Side::Theirs))
     }
 
     /// The peer begins one, unless this side has and goes on with it.
-    pub(super) fn serves(self: &Arc<Self>, folder: &Name, peer: &Name, device: DeviceId) -> Option<Begun> {
-        let is_lower = self.device < device;
-        self.begun(folder, peer, Side::Theirs, |begun, pair| !is_lower || !begun.contains(&(pair, Side::Ours)))
+    pub(super) fn serves(self: &Arc<Self>, folder: &Name, peer: &Name, device: DeviceId) -> Option<Exchanging> {
+        self.exchanging(folder, peer, Side::Theirs, (self.device < device).then_some(Side::Ours))
     }
 
-    fn begun(
+    /// Notes an exchange until what this returns is dropped; none if there is one already, or one that is to go on
+    /// instead of it, or the daemon is stopping.
+    fn exchanging(
         self: &Arc<Self>,
         folder: &Name,
         peer: &Name,
         side: Side,
-        may: impl FnOnce(&HashSet<Exchange>, (Name, Name)) -> bool,
-    ) -> Option<Begun> {
-        let pair = (folder.clone(), peer.clone());
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let exchange = (pair.clone(), side);
-        (may(&begun, pair) && begun.insert(exchange.clone())).then(|| Begun(Arc::clone(self), exchange))
+        unless: Option<Side>,
+    ) -> Option<Exchanging> {
+        let of = |side| (folder.clone(), peer.clone(), side);
+        let mut exchanges = self.exchanges();
+        let yields = self.is_stopping() || unless.is_some_and(|other| exchanges.contains(&of(other)));
+        (!yields && exchanges.insert(of(side))).then(|| Exchanging(Arc::clone(self), of(side)))
+    }
+
+    fn exchanges(&self) -> MutexGuard<'_, HashSet<Exchange>> {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no exchange is under way, at most this long.
+    pub(super) fn wait_for_exchanges(&self, limit: Duration) {
+        drop(self.ended.wait_timeout_while(self.exchanges(), limit, |exchanges| !exchanges.is_empty()));
     }
 
     // What is being fetched.
@@ -327,16 +318,6 @@ impl Shared {
     }
 }
 
-/// An exchange is under way.
-pub(super) struct Exchanging(Arc<Shared>);
-
-impl Drop for Exchanging {
-    fn drop(&mut self) {
-        *self.0.exchanges.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.ended.notify_all();
-    }
-}
-
 /// Who has begun an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Side {
@@ -345,14 +326,15 @@ enum Side {
 }
 
 /// An exchange: the folder, the peer, and who has begun it.
-type Exchange = ((Name, Name), Side);
+type Exchange = (Name, Name, Side);
 
-/// An exchange that has begun.
-pub(super) struct Begun(Arc<Shared>, Exchange);
+/// An exchange is under way as long as this is there.
+pub(super) struct Exchanging(Arc<Shared>, Exchange);
 
-impl Drop for Begun {
+impl Drop for Exchanging {
     fn drop(&mut self) {
-        self.0.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+        self.0.exchanges().remove(&self.1);
+        self.0.ended.notify_all();
     }
 }
 
@@ -366,5 +348,58 @@ impl Gate for Doorkeeper {
 
     fn pairs(&self) -> bool {
         self.0.upgrade().is_some_and(|shared| shared.offers.hear_strangers(shared.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    /// What a daemon shares whose key is all of this byte.
+    fn shared(dir: &tempfile::TempDir, key: u8) -> Arc<Shared> {
+        let zone = jiff::tz::TimeZone::UTC;
+        let cx = Context { clock: Arc::new(SystemClock), monitor: Arc::new(crate::monitor::Silent), threads: 1, zone };
+        let home = Home::at(dir.path().to_owned());
+        Arc::new(Shared::new(home, DeviceId::from_bytes([key; 32]), &cx, Config::default(), 1))
+    }
+
+    #[test]
+    fn of_two_exchanges_that_begin_at_once_the_one_of_the_lower_key_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (low, high) = (shared(&dir, 1), shared(&dir, 2));
+        let (docs, a, b) = (name("docs"), name("low"), name("high"));
+        let (ours, theirs) = (low.begins(&docs, &b).unwrap(), high.begins(&docs, &a).unwrap());
+        assert!(low.serves(&docs, &b, high.device).is_none(), "the lower goes on with its own");
+        let served = high.serves(&docs, &a, low.device).expect("the higher makes way");
+        drop(theirs);
+        assert!(high.begins(&docs, &a).is_none(), "one at a time");
+        assert!(high.begins(&name("photos"), &a).is_some(), "of a folder");
+        drop((ours, served));
+        assert!(high.begins(&docs, &a).is_some());
+        assert!(low.serves(&docs, &b, high.device).is_some());
+    }
+
+    #[test]
+    fn who_stops_waits_for_what_is_under_way_and_begins_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(&dir, 1);
+        let (docs, peer) = (name("docs"), name("peer"));
+        let under_way = shared.begins(&docs, &peer).unwrap();
+        shared.stopping.store(true, Ordering::Relaxed);
+        assert!(shared.begins(&name("photos"), &peer).is_none());
+        shared.wait_for_exchanges(Duration::ZERO);
+        assert_eq!(shared.exchanges().len(), 1);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| shared.wait_for_exchanges(Duration::from_mins(1)));
+            drop(under_way);
+            waiting.join().unwrap();
+        });
+        assert!(shared.exchanges().is_empty());
+        assert!(shared.serves(&docs, &peer, DeviceId::from_bytes([2; 32])).is_none());
     }
 }

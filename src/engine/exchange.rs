@@ -23,6 +23,7 @@ use crate::engine::error::{EngineError, Failure};
 use crate::engine::folder::{Context, Folder, InitOptions};
 use crate::engine::outbox::Outbox;
 use crate::engine::peers::Remembered;
+use crate::engine::place;
 use crate::engine::report::ExchangeReport;
 use crate::id::{CommitId, DeviceId, FolderId};
 use crate::monitor::{Monitor, Silent, Stage};
@@ -195,15 +196,11 @@ impl Folder {
         options: &InitOptions,
         cx: Context,
     ) -> Result<(Self, ExchangeReport), EngineError> {
-        let existed = match std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
-            Ok(false) => return Err(EngineError::NotEmpty { path: dir.to_owned() }),
-            Ok(true) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(dir).map_err(EngineError::io("create", dir))?;
-                false
-            }
-            Err(error) => return Err(EngineError::io("read", dir)(error)),
-        };
+        if !place::is_free(dir)? {
+            return Err(EngineError::NotEmpty { path: dir.to_owned() });
+        }
+        let existed = dir.exists();
+        std::fs::create_dir_all(dir).map_err(EngineError::io("create", dir))?;
         let folder = Self::create(dir, options, cx)?;
         match folder.exchange(source, true) {
             Ok(report) => Ok((Self::open(dir, folder.cx.clone())?, report)),
@@ -572,7 +569,7 @@ impl Folder {
             scope.spawn(move || {
                 for Arrival { begin, content } in arrivals {
                     let content = Lent { content: Some(content), spools };
-                    let pack = self.take_apart(scope, content, &Limits::default());
+                    let pack = self.take_apart(scope, content);
                     let is_over = pack.is_err();
                     if begun.send((begin, pack)).is_err() || is_over {
                         break;
@@ -597,8 +594,9 @@ impl Folder {
                 }
                 self.cx.monitor.advance(Stage::Receive, begin.revisions, 0);
                 // What has arrived is kept, also when nobody is there any more to be told.
-                let said = link.say(&Message::Stored(Stored { number: begin.number, tip: begin.tip }));
-                told = std::mem::replace(&mut told, Ok(())).and(said);
+                if told.is_ok() {
+                    told = link.say(&Message::Stored(Stored { number: begin.number, tip: begin.tip }));
+                }
                 Ok(())
             });
             let admitted = admitted.and(told);
@@ -616,11 +614,10 @@ impl Folder {
         &self,
         scope: &'scope Scope<'scope, '_>,
         mut content: Lent<'scope>,
-        limits: &Limits,
     ) -> Result<quarantine::Incoming<'scope>, EngineError> {
         content.rewind()?;
         let (header, pack) = Bundle::open(content)?.into_parts();
-        Ok(quarantine::begin(scope, &self.store.private_dir(), header, pack, limits)?)
+        Ok(quarantine::begin(scope, &self.store.private_dir(), header, pack, &Limits::default())?)
     }
 
     /// Checks a bundle, every object of it, against what is here. Nothing of it is visible before it is admitted.

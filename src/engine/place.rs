@@ -42,7 +42,7 @@ impl Place {
 
 /// Whether nothing is at `dir`, or nothing in it but what a kill has left of making a folder there, which the next try
 /// removes.
-fn is_free(dir: &Path) -> Result<bool, EngineError> {
+pub(crate) fn is_free(dir: &Path) -> Result<bool, EngineError> {
     let failed = |error| EngineError::io("read", dir)(error);
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),

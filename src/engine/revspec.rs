@@ -287,15 +287,14 @@ impl TimeSpec {
 
     /// The moment that is meant, when it is `now` in the zone `tz`: everything up to and including it counts.
     pub fn resolve(&self, now: Timestamp, tz: &TimeZone) -> Result<Timestamp, RevError> {
-        self.resolve_in(now, tz).map(timestamp).map_err(|error| RevError::NotATime {
+        self.resolve_in(now, tz).map(Timestamp::from).map_err(|error| RevError::NotATime {
             text: self.to_string(),
             why: format!("it is beyond what can be counted ({error})"),
         })
     }
 
     fn resolve_in(&self, now: Timestamp, tz: &TimeZone) -> Result<jiff::Timestamp, jiff::Error> {
-        let nanos = i32::try_from(now.nanos).unwrap_or(0);
-        let now = jiff::Timestamp::new(now.secs, nanos)?.to_zoned(tz.clone());
+        let now = jiff::Timestamp::try_from(now)?.to_zoned(tz.clone());
         let end_of = |day: civil::Date| -> Result<_, jiff::Error> {
             let next = day.tomorrow()?.to_datetime(civil::Time::midnight());
             tz.to_ambiguous_timestamp(next).compatible()?.checked_sub(SignedDuration::from_nanos(1))
@@ -362,15 +361,6 @@ impl fmt::Display for TimeSpec {
             }
         }
     }
-}
-
-fn timestamp(time: jiff::Timestamp) -> Timestamp {
-    const SECOND: i128 = 1_000_000_000;
-    let nanos = time.as_nanosecond();
-    Timestamp::new(
-        i64::try_from(nanos.div_euclid(SECOND)).expect("jiff's times are within the years -9999 to 9999"),
-        u32::try_from(nanos.rem_euclid(SECOND)).expect("a remainder is below its divisor"),
-    )
 }
 
 fn narrow(two_digits: u16) -> i8 {
@@ -601,7 +591,7 @@ mod tests {
         let tz = TimeZone::get("Europe/Berlin").expect("known");
         let now: jiff::Timestamp = "2026-11-02T08:15:30.5Z".parse().expect("valid");
         let RevSpec::Time(time) = RevSpec::parse(text).expect("a time") else { panic!("not a time: {text}") };
-        let time = time.resolve(timestamp(now), &tz).expect("within range");
+        let time = time.resolve(now.into(), &tz).expect("within range");
         jiff::Timestamp::new(time.secs, time.nanos.cast_signed()).expect("valid").to_string()
     }
 

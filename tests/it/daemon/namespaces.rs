@@ -27,6 +27,16 @@ fn start(spaces: &Spaces, nodes: [&mut Node; 2]) {
     }
 }
 
+/// Two in a local network that know each other's addresses, and are in step.
+fn neighbours(spaces: &Spaces) -> (Node, Node) {
+    local(spaces);
+    let known = [("a", quiet(&[("b", "10.0.0.2")])), ("b", quiet(&[("a", "10.0.0.1")]))];
+    let [mut a, mut b] = Node::peers(&known);
+    start(spaces, [&mut a, &mut b]);
+    converge(&a, &b, "before");
+    (a, b)
+}
+
 #[test]
 fn in_a_local_network_they_find_each_other() {
     let Some(spaces) = Spaces::new("in_a_local_network_they_find_each_other") else { return };
@@ -42,11 +52,7 @@ fn in_a_local_network_they_find_each_other() {
 #[test]
 fn a_cut_is_noticed_and_mended_when_the_cable_is_back() {
     let Some(spaces) = Spaces::new("a_cut_is_noticed_and_mended_when_the_cable_is_back") else { return };
-    local(&spaces);
-    let known = [("a", quiet(&[("b", "10.0.0.2")])), ("b", quiet(&[("a", "10.0.0.1")]))];
-    let [mut a, mut b] = Node::peers(&known);
-    start(&spaces, [&mut a, &mut b]);
-    converge(&a, &b, "before");
+    let (a, b) = neighbours(&spaces);
 
     spaces.ip("lan", "link set dev b down");
     a.write("cut at a", "one");
@@ -65,11 +71,7 @@ fn a_cut_is_noticed_and_mended_when_the_cable_is_back() {
 #[test]
 fn an_address_that_changes_is_followed() {
     let Some(spaces) = Spaces::new("an_address_that_changes_is_followed") else { return };
-    local(&spaces);
-    let known = [("a", quiet(&[("b", "10.0.0.2")])), ("b", quiet(&[("a", "10.0.0.1")]))];
-    let [mut a, mut b] = Node::peers(&known);
-    start(&spaces, [&mut a, &mut b]);
-    converge(&a, &b, "before");
+    let (a, b) = neighbours(&spaces);
 
     spaces.ip("b", "address flush dev eth0");
     spaces.ip("b", "address add 10.0.0.22/24 dev eth0");

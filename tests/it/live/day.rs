@@ -64,7 +64,11 @@ impl Day {
 
     /// Lets half an hour pass, with time to act on it.
     fn half_an_hour(&self) {
-        for _ in 0..60 {
+        self.half_minutes(60);
+    }
+
+    fn half_minutes(&self, count: i64) {
+        for _ in 0..count {
             self.clock.advance(Duration::from_secs(30));
             sleep(Duration::from_millis(3));
         }
@@ -74,10 +78,7 @@ impl Day {
     fn next_hour(&self) -> i64 {
         let since = self.clock.now().secs - MORNING;
         let rest = (3600 - since % 3600) % 3600;
-        for _ in 0..rest / 30 {
-            self.clock.advance(Duration::from_secs(30));
-            sleep(Duration::from_millis(3));
-        }
+        self.half_minutes(rest / 30);
         self.clock.advance(Duration::from_secs(u64::try_from(rest % 30).expect("below thirty")));
         8 + (since + rest) / 3600
     }

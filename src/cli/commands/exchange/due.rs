@@ -60,9 +60,7 @@ pub(super) fn later(
     if insists == Insists::Now {
         return None;
     }
-    let time = now.timestamp();
-    let nanos = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);
-    match config.pause_of(folder, Timestamp::new(time.as_second(), nanos)) {
+    match config.pause_of(folder, now.timestamp().into()) {
         Pause::No => {}
         paused => return Some(Later::Folder { paused }),
     }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::sites::{git, one_path_per_commit, text};
+use crate::support;
 
 struct World {
     dir: tempfile::TempDir,
@@ -33,7 +34,7 @@ impl World {
     }
 
     fn run(&self, args: &[&str]) {
-        let output = self.command(args).stderr(Stdio::piped()).output().expect("the program runs");
+        let output = support::output(&mut self.command(args));
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 

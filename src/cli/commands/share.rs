@@ -112,6 +112,7 @@ fn folder(session: &Session, dir: Option<&Path>) -> Result<PathBuf, CommandError
 
 fn share(session: &Session, args: &Args, expires: Duration, folder: &Name) -> Result<(), CommandError> {
     let ui = session.ui();
+    let began = session.context().clock.now();
     let asked = Ask::Share { folder: folder.clone(), read_only: args.read_only, expires: expires.as_secs() };
     let mut client = ask(session, &asked)?.ok_or_else(foreground::gone)?;
     let Answer::Ticket { text, offer, expires } = next(&mut client)? else { return Err(foreground::gone()) };
@@ -146,20 +147,21 @@ fn share(session: &Session, args: &Args, expires: Duration, folder: &Name) -> Re
         }
     };
     if args.once {
-        first_copy(session, &peer, &folder)?;
+        first_copy(session, &peer, &folder, began)?;
     }
     Ok(())
 }
 
-/// Waits until the peer has its first copy, and then, for a moment, until it has gone.
-fn first_copy(session: &Session, peer: &Name, folder: &Name) -> Result<(), CommandError> {
+/// Waits until the peer has its first copy, by an exchange that has ended since `began`, and then, for a moment, until it
+/// has gone.
+fn first_copy(session: &Session, peer: &Name, folder: &Name, began: Timestamp) -> Result<(), CommandError> {
     let mut client = ask(session, &Ask::Watch)?.ok_or_else(foreground::gone)?;
     let mut done: Option<Instant> = None;
     loop {
         let Answer::Progress(status) = next(&mut client)? else { continue };
         let Some(state) = status.peers.get(peer) else { return Ok(()) };
-        let in_step = state.folders.get(folder).is_some_and(|pair| pair.last.is_some() || pair.in_step);
-        if in_step && done.is_none() {
+        let is_there = state.folders.get(folder).is_some_and(|pair| pair.last >= Some(began));
+        if is_there && done.is_none() {
             session.ui().status(&format!("`{peer}` has its copy of `{folder}`"));
             done = Some(Instant::now());
         }

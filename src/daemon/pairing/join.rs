@@ -3,15 +3,17 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
 use super::pin::{Device, pin};
 use super::talk::talk;
+use crate::clock::Timestamp;
 use crate::config::{Config, ConfigError, Direction, Editor, HostPort, Name, Relay, RelayCertificate};
 use crate::daemon::Order;
 use crate::daemon::asks::reload;
 use crate::daemon::control::{Answer, Refusal};
+use crate::daemon::peer::ToPeer;
 use crate::daemon::shared::Shared;
 use crate::engine::{self, Failure, InitOptions, Place, Taken};
 use crate::monitor::Silent;
@@ -92,6 +94,7 @@ pub(in crate::daemon) fn join(
     path: &Path,
     tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
 ) -> io::Result<Result<Answer, Refusal>> {
+    let began = shared.now();
     let met = read(ticket).and_then(|ticket| {
         if ticket.device == shared.device {
             return Err(own());
@@ -115,17 +118,39 @@ pub(in crate::daemon) fn join(
         note,
     };
     tell(Some(paired))?;
+    first_copy(shared, &peer, &folder, began, &mut || tell(None))
+}
+
+/// Waits until an exchange of the folder with the peer has ended well since `began`: then both sides know that the copy
+/// is there. Where the copy was there before, one is asked for.
+fn first_copy(
+    shared: &Shared,
+    peer: &Name,
+    folder: &Name,
+    began: Timestamp,
+    alive: &mut dyn FnMut() -> io::Result<()>,
+) -> io::Result<Result<Answer, Refusal>> {
+    let mut asked: Option<Receiver<_>> = None;
     let mut seen = shared.board.changes();
     loop {
         let (_, peers) = shared.board.read();
-        let pair = peers.get(&peer).and_then(|state| state.folders.get(&folder));
-        if pair.is_some_and(|pair| pair.last.is_some() || pair.in_step) {
-            return Ok(Ok(Answer::Done));
+        if let Some(state) = peers.get(peer)
+            && let Some(pair) = state.folders.get(folder)
+        {
+            if pair.last >= Some(began) {
+                return Ok(Ok(Answer::Done));
+            }
+            let waits = asked.as_ref().is_some_and(|asked| matches!(asked.try_recv(), Err(TryRecvError::Empty)));
+            if pair.in_step && state.link.is_some() && !waits {
+                let (tells, hears) = mpsc::channel();
+                shared.tell_peer(peer, ToPeer::Exchange(folder.clone(), tells));
+                asked = Some(hears);
+            }
         }
         if shared.is_stopping() {
             return Ok(Err(refusal(Failure::Busy, "the daemon is stopping; the copy goes on when it runs again")));
         }
-        tell(None)?;
+        alive()?;
         seen = shared.board.wait(seen, PULSE);
     }
 }

@@ -59,7 +59,7 @@ const QUEUE: usize = 64;
 /// How long closing waits for what was written to arrive.
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long closing waits for the other sides to hear of it.
-const FAREWELL: Duration = Duration::from_secs(4);
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The label under which both sides of a pairing draw a secret of their connection.
 const KEYING: &[u8] = b"foldersync pairing 1";

@@ -14,6 +14,7 @@ use foldersync::daemon::{DaemonStatus, LinkState};
 use tempfile::TempDir;
 
 use super::spaces::Spaces;
+use crate::support;
 
 /// Longer than an edit takes, wherever.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -96,7 +97,7 @@ fn environment(command: &mut Command, home: &Path) {
 }
 
 fn output(command: &mut Command) -> Vec<u8> {
-    let output = command.output().expect("foldersync runs");
+    let output = support::output(command);
     assert!(output.status.success(), "{command:?}: {output:?}");
     output.stdout
 }

@@ -10,7 +10,7 @@ use foldersync::daemon::control::{Answer, Ask};
 use foldersync::transport::ticket::Ticket;
 
 use super::{Running, device, name, until_file};
-use crate::support::{Output, TestEnv};
+use crate::support::{Output, TestEnv, end_of};
 
 /// A `foldersync share` that has printed its ticket and waits.
 struct Sharing {
@@ -35,7 +35,7 @@ impl Sharing {
 
     /// What it said besides, when it has ended well.
     fn ended(self) -> String {
-        let output = self.child.wait_with_output().expect("it ends");
+        let output = end_of(self.child);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
         said
@@ -144,6 +144,19 @@ fn a_kill_in_the_middle_of_a_pairing_leaves_both_able_to_pair() {
             let config = home.load().unwrap();
             assert_eq!((config.peers.len(), config.folders.len()), (1, 1), "after {step}: {config:?}");
         }
+    }
+}
+
+#[test]
+fn who_has_its_copy_already_joins_again() {
+    let env = TestEnv::new();
+    let (nas, laptop) = (device(&env, "nas"), device(&env, "laptop"));
+    env.write("docs/notes.txt", "from the nas\n");
+    for _ in 0..3 {
+        let sharing = Sharing::start(&env, &nas, &["docs", "--once", "--loopback"]);
+        join(&env, &laptop, &[&sharing.ticket, "copy", "--once", "--loopback"]).ended(0);
+        let said = sharing.ended();
+        assert!(said.contains("`laptop` has its copy of `docs`"), "{said}");
     }
 }
 

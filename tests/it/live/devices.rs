@@ -13,6 +13,7 @@ use foldersync::daemon::DaemonStatus;
 use foldersync::daemon::control::{Answer, Ask, Client};
 
 use crate::sites::{git, one_path_per_commit};
+use crate::support;
 
 /// What is long enough even on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -90,7 +91,7 @@ impl Devices {
     }
 
     fn run(&self, at: usize, args: &[&str]) -> Vec<u8> {
-        let output = self.command(at).args(args).output().expect("it runs");
+        let output = support::output(self.command(at).args(args).stdin(Stdio::null()));
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }

@@ -5,9 +5,39 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+/// Longer than any command here takes.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// Runs a program to its end, as `Command::output` does. One that is stuck is killed, so that its test fails and shows
+/// what it has said, instead of keeping everybody waiting.
+pub fn output(command: &mut Command) -> std::process::Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    end_of(child)
+}
+
+/// Waits for the end of a program that runs, with the same care.
+pub fn end_of(child: Child) -> std::process::Output {
+    let (ended, waits) = mpsc::channel::<()>();
+    let process = Pid::from_child(&child);
+    let watching = thread::spawn(move || {
+        if waits.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            // It may have ended this moment.
+            kill_process(process, Signal::KILL).ok();
+        }
+    });
+    let output = child.wait_with_output().expect("it ends");
+    drop(ended);
+    watching.join().expect("it ends as well");
+    output
+}
 
 /// A temporary directory with a home in it.
 #[derive(Debug)]
@@ -99,7 +129,7 @@ impl TestEnv {
     #[must_use = "a run whose end nobody looks at tests nothing"]
     pub fn finish(&self, mut command: Command) -> Output {
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-        let output = command.output().expect("the command runs");
+        let output = output(&mut command);
         let text =
             |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace(self.root.to_str().expect("UTF-8"), "[ROOT]");
         Output {

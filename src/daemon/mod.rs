@@ -16,6 +16,7 @@ pub mod notify;
 mod once;
 pub mod pairing;
 mod peer;
+pub mod pools;
 
 mod reach;
 pub mod relay;

@@ -75,6 +75,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         let report = folder.serve_stdio(ExchangeOptions::default())?;
         return Ok(ExitCode::left_out_if(!report.left_out.is_empty()));
     }
+    daemon::pools::share();
     let options = LogOptions {
         file: args.log_file.as_deref().map(Session::absolute).transpose()?,
         json: args.log_json,

@@ -1,6 +1,7 @@
 //! Deltas: an object told as copies from another and new bytes.
 //!
-//! The encoder knows trees: it walks the entries of both and never searches. The decoder takes bytes from peers: it
+//! The encoder here knows trees: it walks the entries of both and never searches ([`super::likeness`] is for contents).
+//! The decoder takes bytes from peers: it
 //! allocates nothing before the declared size has been compared with the caller's limit, and reads nothing outside.
 
 use std::cmp::Ordering;
@@ -103,21 +104,21 @@ pub fn apply(base: &[u8], mut delta: &[u8], limit: usize) -> Result<Vec<u8>, Del
 }
 
 /// Writes a delta, joining what lies together.
-struct Writer {
+pub(super) struct Writer {
     out: Vec<u8>,
     copy: (usize, usize),
     literal: Vec<u8>,
 }
 
 impl Writer {
-    fn new(base_len: usize, new_len: usize) -> Self {
+    pub(super) fn new(base_len: usize, new_len: usize) -> Self {
         let mut out = Vec::with_capacity(64);
         write_size(&mut out, base_len);
         write_size(&mut out, new_len);
         Self { out, copy: (0, 0), literal: Vec::new() }
     }
 
-    fn copy(&mut self, base: &[u8], offset: usize, len: usize) {
+    pub(super) fn copy(&mut self, base: &[u8], offset: usize, len: usize) {
         if len == 0 {
             return;
         }
@@ -131,7 +132,7 @@ impl Writer {
         }
     }
 
-    fn insert(&mut self, bytes: &[u8]) {
+    pub(super) fn insert(&mut self, bytes: &[u8]) {
         if self.copy.1 > 0 {
             self.flush();
         }
@@ -160,7 +161,13 @@ impl Writer {
         self.literal.clear();
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    /// The bytes of the delta so far, at most.
+    pub(super) fn len(&self) -> usize {
+        let copies = (self.copy.1.div_ceil(MAX_COPY)) * 8;
+        self.out.len() + copies + self.literal.len() + self.literal.len().div_ceil(MAX_INSERT)
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
         self.flush();
         self.out
     }

@@ -25,6 +25,7 @@ pub mod entry;
 pub mod fetch;
 pub mod ids;
 pub mod index;
+pub mod likeness;
 pub mod reader;
 pub mod writer;
 

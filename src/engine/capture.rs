@@ -23,14 +23,16 @@ use crate::monitor::Stage;
 use crate::path::SyncPath;
 use crate::store::Wait;
 use crate::store::burst::{Burst, NewCommit};
-use crate::store::pack::{Deflater, PackedBlob};
+use crate::store::pack::{PackedBlob, Packer};
 use crate::store::tree::{self, At};
-use crate::store::{ObjectKind, object_id};
+use crate::store::{ObjectKind, Objects, object_id};
 use crate::table::TableEdit;
 use crate::worktree::{OpenLeaf, Root, Scan, ScanOptions, Why, WorktreeError};
 
 /// Contents up to this many bytes are read whole by a worker; larger ones are streamed, one at a time.
 const IN_MEMORY: u64 = 4 << 20;
+/// The same where there is something that they could be told as changes of.
+const CHANGED_IN_MEMORY: u64 = 8 << 20;
 /// What a worker reads at a time: so many files at most, and so many bytes unless it is one file. Handing them on one by
 /// one would cost more than reading them.
 const BLOCK_FILES: usize = 32;
@@ -179,7 +181,8 @@ impl Work<'_> {
         let committer = self.folder.signature(now.secs);
         let mut left_out = Vec::new();
 
-        read_in_order(root, &changes, cx.threads, &known, |change, outcome| -> Result<(), EngineError> {
+        let objects = changes.iter().any(|change| change.new.is_some() && is_file(change.old)).then_some(&self.objects);
+        read_in_order(root, &changes, cx.threads, objects, &known, |change, outcome| -> Result<(), EngineError> {
             let mut change = change.clone();
             let mut blob = None;
             let mut mtime = None;
@@ -364,24 +367,25 @@ fn read_in_order<'a>(
     root: &'a Root,
     changes: &'a [Change],
     threads: usize,
+    objects: Option<&Objects>,
     known: &(dyn Fn(&SyncPath) -> Known + Sync),
     mut take: impl FnMut(&'a Change, Option<Outcome<'a>>) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let blocks = blocks(changes, &|path| known(path).size);
     let threads = threads.clamp(1, blocks.len().max(1));
     if changes.len() <= 2 {
-        let mut deflater = Deflater::default();
-        return changes.iter().try_for_each(|change| take(change, read_change(root, change, known, &mut deflater)));
+        let mut packer = Packer::new(objects.cloned());
+        return changes.iter().try_for_each(|change| take(change, read_change(root, change, known, &mut packer)));
     }
     std::thread::scope(|scope| {
         let queues: Vec<mpsc::Receiver<Vec<Option<Outcome<'a>>>>> = (0..threads)
             .map(|thread| {
                 let (sender, receiver) = mpsc::sync_channel(AHEAD);
                 let blocks = &blocks;
+                let mut packer = Packer::new(objects.cloned());
                 scope.spawn(move || {
-                    let mut deflater = Deflater::default();
                     for block in blocks.iter().skip(thread).step_by(threads) {
-                        let read = block.iter().map(|change| read_change(root, change, known, &mut deflater));
+                        let read = block.iter().map(|change| read_change(root, change, known, &mut packer));
                         if sender.send(read.collect()).is_err() {
                             return; // The one who commits has failed.
                         }
@@ -404,7 +408,7 @@ fn read_change<'root>(
     root: &'root Root,
     change: &Change,
     known: &dyn Fn(&SyncPath) -> Known,
-    deflater: &mut Deflater,
+    packer: &mut Packer,
 ) -> Option<Outcome<'root>> {
     change.new?;
     let mut outcome = Outcome::Gone;
@@ -412,7 +416,7 @@ fn read_change<'root>(
         if attempt > 0 {
             std::thread::sleep(RETRY_PAUSE);
         }
-        outcome = match read(root, &change.path, known(&change.path), deflater) {
+        outcome = match read(root, &change.path, known(&change.path), packer) {
             Ok(Some(outcome)) => return Some(outcome),
             Ok(None) => Outcome::LeftOut("changes while it is read; it is captured once it rests".to_owned()),
             Err(error) => return Some(Outcome::LeftOut(error.to_string())),
@@ -426,7 +430,7 @@ fn read<'root>(
     root: &'root Root,
     path: &SyncPath,
     known: Known,
-    deflater: &mut Deflater,
+    packer: &mut Packer,
 ) -> Result<Option<Outcome<'root>>, WorktreeError> {
     let Some(mut leaf) = root.open_leaf(path)? else {
         return Ok(Some(match root.look(path)? {
@@ -441,7 +445,8 @@ fn read<'root>(
         }));
     };
     // What has grown since it was looked at may not have its place in a block.
-    if leaf.size > IN_MEMORY || leaf.size > known.size.max(BLOCK_BYTES) {
+    let in_memory = if is_file(known.base) { CHANGED_IN_MEMORY } else { IN_MEMORY };
+    if leaf.size > in_memory || leaf.size > known.size.max(BLOCK_BYTES) {
         return Ok(Some(Outcome::Large(leaf)));
     }
     let mut content = Vec::with_capacity(usize::try_from(leaf.size).unwrap_or(0) + 1);
@@ -451,12 +456,18 @@ fn read<'root>(
         Ok(_) => return Ok(None),
         Err(error) => return Ok(Some(Outcome::LeftOut(format!("cannot be read: {error}")))),
     }
-    let unchanged = known.base.map(|base| base.id).filter(|id| *id == object_id(ObjectKind::Blob, &content));
-    let blob = if unchanged.is_none() { Some(PackedBlob::deflate(deflater, &content)) } else { None };
-    let id = blob.as_ref().map(PackedBlob::id).or(unchanged).expect("it is either unchanged or packed");
+    let id = object_id(ObjectKind::Blob, &content);
+    let previous = known.base.filter(|_| is_file(known.base)).map(|base| base.id);
+    let is_new = known.base.is_none_or(|base| base.id != id);
+    let blob = is_new.then(|| packer.pack(id, &content, previous));
     let entry = Entry { kind: leaf.kind, id };
     let fingerprint = trusted(&leaf);
     Ok(Some(Outcome::Read(Box::new(Reading { entry, fingerprint, mtime: leaf.mtime, size: leaf.size, blob }))))
+}
+
+/// Whether there is a file, of which a new content can be told as a change.
+fn is_file(there: Option<Entry>) -> bool {
+    there.is_some_and(|there| matches!(there.kind, Kind::File | Kind::Executable) && there.id != EMPTY_BLOB)
 }
 
 fn trusted(leaf: &OpenLeaf<'_>) -> Fingerprint {

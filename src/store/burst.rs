@@ -11,8 +11,11 @@
 //!
 //! Each version of a folder is a delta against an earlier one. So that no chain of deltas gets long, version n stands
 //! on n - 16^i, where i is the lowest digit of n (in base 16) that is not zero.
+//!
+//! Contents may come as deltas against what they replace. Git wants each pack complete, so what they stand on comes
+//! behind the last commit, as it lies in the pack that has it: a copy, which goes when packs are gathered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +24,8 @@ use super::commit::{Commit, Signature};
 use super::error::StoreError;
 use super::objects::{ObjectKind, Objects, object_id};
 use super::pack::delta::{self, first_entry};
-use super::pack::{PackWriter, PackedBlob};
+use super::pack::entry::{EntryKind, write_header};
+use super::pack::{MAX_CHAIN, PackWriter, PackedBlob};
 use super::tree::{TREE_MODE, entries, name_order, write_entry};
 use crate::change::Edit;
 use crate::entry::{Entry, Kind};
@@ -31,8 +35,6 @@ use crate::id::{CommitId, ObjectId, TreeId};
 const WINDOW: usize = 512;
 /// The most bytes of blobs that wait in a window.
 const WINDOW_BYTES: usize = 8 << 20;
-/// The most deltas from a tree back to a whole one.
-const MAX_CHAIN: u8 = 50;
 /// Each version of a folder stands on one that is a power of this many versions older.
 const RADIX: u32 = 16;
 /// A folder with more bytes is hashed by two threads, if it has enough versions in a window.
@@ -52,7 +54,8 @@ pub struct NewCommit {
     /// What it changes.
     pub edit: Edit,
     /// The content at that path, unless the repository has it: then one of the commit's ancestors must have brought
-    /// it (an object of some other line of history is no use to whoever gets only this one).
+    /// it (an object of some other line of history is no use to whoever gets only this one). What a delta stands on
+    /// is in the repository, and an ancestor has brought it.
     pub blob: Option<PackedBlob>,
     /// Whose change it is.
     pub author: Signature,
@@ -80,6 +83,10 @@ pub struct Burst {
     objects: Objects,
     writer: PackWriter,
     folders: Vec<Folder>,
+    /// What contents in the pack are deltas against and is not in it yet: it comes behind the last commit, whole. In
+    /// the order in which it was found out; some may have come into the pack since.
+    promised: HashSet<ObjectId>,
+    promises: Vec<ObjectId>,
     /// Where in the pack each version of a folder stands, by its serial number.
     placed: Vec<u64>,
     parent: Option<CommitId>,
@@ -166,7 +173,7 @@ struct Version {
 
 enum Body {
     Whole(Vec<u8>),
-    Delta { base: u32, delta: Vec<u8> },
+    Delta { base: u32, chain: u8, delta: Vec<u8> },
 }
 
 impl Burst {
@@ -182,6 +189,8 @@ impl Burst {
             objects,
             writer: PackWriter::create(pack_dir)?,
             folders: vec![root],
+            promised: HashSet::new(),
+            promises: Vec::new(),
             placed: Vec::new(),
             parent,
             commits: 0,
@@ -220,6 +229,11 @@ impl Burst {
     pub fn finish(mut self) -> Result<Option<BurstDone>, StoreError> {
         self.flush()?;
         let (Some(head), 1..) = (self.parent, self.commits) else { return Ok(None) };
+        for base in std::mem::take(&mut self.promises) {
+            if self.promised.remove(&base) {
+                self.put_base(base)?;
+            }
+        }
         let finished = self.writer.finish()?;
         let (objects, bytes) = finished.map_or((0, 0), |finished| (finished.objects, finished.bytes));
         Ok(Some(BurstDone { head, commits: self.commits, objects, bytes }))
@@ -354,7 +368,7 @@ impl Burst {
         self.window_bytes = 0;
         for (pending, trees) in std::mem::take(&mut self.window).into_iter().zip(trees) {
             if let Some(blob) = &pending.blob {
-                self.writer.put_packed(blob)?;
+                self.put_blob(blob)?;
             }
             if pending.empty_folder {
                 self.writer.put(ObjectKind::Tree, &[])?;
@@ -363,8 +377,8 @@ impl Burst {
             for version in trees {
                 let placed = match version.body {
                     Body::Whole(content) => self.writer.put_known(ObjectKind::Tree, version.id, &content)?,
-                    Body::Delta { base, delta } => {
-                        self.writer.put_delta(version.id, self.placed[base as usize], &delta)?
+                    Body::Delta { base, chain, delta } => {
+                        self.writer.put_delta(version.id, self.placed[base as usize], chain, &delta)?
                     }
                 };
                 self.placed[version.serial as usize] = placed.offset;
@@ -376,6 +390,50 @@ impl Burst {
             self.commits += 1;
         }
         Ok(())
+    }
+
+    fn put_blob(&mut self, blob: &PackedBlob) -> Result<(), StoreError> {
+        let id = blob.id();
+        if self.writer.find(&id).is_some() {
+            return Ok(());
+        }
+        // Where others stand on it already it has to be whole: as a delta it might stand on one of them.
+        let promised = self.promised.remove(&id);
+        let Some(base) = blob.base() else { return self.writer.put_packed(blob).map(drop) };
+        if promised {
+            return self.put_base(id);
+        }
+        match self.writer.find(&base) {
+            Some(base) if base.chain >= MAX_CHAIN => {
+                let mut content = Vec::new();
+                self.objects.read(ObjectKind::Blob, &base.id, &mut content)?;
+                let damaged = || StoreError::damaged(format!("blob {}", base.id), "it is not what it was a moment ago");
+                let content = blob.made_of(&content).ok_or_else(damaged)?;
+                return self.writer.put_known(ObjectKind::Blob, id, &content).map(drop);
+            }
+            Some(_) => {}
+            None => {
+                if self.promised.insert(base) {
+                    self.promises.push(base);
+                }
+            }
+        }
+        self.writer.put_packed(blob).map(drop)
+    }
+
+    /// Puts a blob of the repository, whole.
+    fn put_base(&mut self, id: ObjectId) -> Result<(), StoreError> {
+        let mut content = Vec::new();
+        if let Ok(Some(size)) = self.objects.whole_blob(&id, &mut content) {
+            let mut header = Vec::new();
+            write_header(&mut header, EntryKind::Whole(ObjectKind::Blob), size);
+            return self.writer.put_raw(id, &header, &content, 0).map(drop);
+        }
+        self.objects.read(ObjectKind::Blob, &id, &mut content)?;
+        if object_id(ObjectKind::Blob, &content) != id {
+            return Err(StoreError::damaged(format!("blob {id}"), "its content is not what it was"));
+        }
+        self.writer.put_known(ObjectKind::Blob, id, &content).map(drop)
     }
 
     /// The versions that the window makes of a folder; those of the folders in it have been computed.
@@ -494,7 +552,7 @@ impl History {
             (body, chain) = (Some((base.serial, delta::trees(&base.content, content))), base.chain + 1);
         }
         let body = match body {
-            Some((base, delta)) if delta.len() + DELTA_HEADER < content.len() => Body::Delta { base, delta },
+            Some((base, delta)) if delta.len() + DELTA_HEADER < content.len() => Body::Delta { base, chain, delta },
             _ => {
                 chain = 0;
                 Body::Whole(content.to_vec())
@@ -644,8 +702,9 @@ impl Folder {
 mod tests {
     use super::*;
     use crate::path::SyncPath;
+    use crate::store::pack::blob::tests::noise;
     use crate::store::pack::testing::{git, repository};
-    use crate::store::pack::{Deflater, PackedBlob};
+    use crate::store::pack::{Deflater, PackedBlob, Packer};
     use crate::store::tree;
     use proptest::prelude::*;
 
@@ -740,6 +799,72 @@ mod tests {
             .into_iter()
             .find(|name| Path::new(name).extension().is_some_and(|ending| ending == "idx"))
             .expect("an index")
+    }
+
+    /// What does not deflate well, and is the same but for `n`.
+    fn version(n: u8) -> Vec<u8> {
+        [&noise(3000)[..], &[n; 20], &noise(2000)].concat()
+    }
+
+    /// A burst of changes of contents (old and new version of each path, the old ones in the repository) on a first
+    /// one; answers with the pack's objects that are no commits and no trees: bytes in the pack, and the depth of each.
+    fn changes(changes: &[(u8, u8)]) -> Vec<(u64, u32)> {
+        let (folder, packs) = repository();
+        let objects = Objects::open(&folder.path().join("objects")).expect("opened");
+        let mut burst = Burst::begin(objects.clone(), &packs, TreeId::EMPTY, None).expect("begun");
+        for (n, (old, _)) in changes.iter().enumerate() {
+            burst.push(file(&format!("{n:03}"), &version(*old))).expect("pushed");
+        }
+        let first = burst.finish().expect("finished").expect("commits").head;
+        let old_pack = one_pack(&packs);
+        let tree = objects.commit(first).expect("there").tree;
+        let mut burst = Burst::begin(objects.clone(), &packs, tree, Some(first)).expect("begun");
+        let mut packer = Packer::new(Some(objects));
+        for (n, (old, new)) in changes.iter().enumerate() {
+            let [old, new] = [old, new].map(|n| object_id(ObjectKind::Blob, &version(*n)));
+            let blob = packer.pack(new, &version(changes[n].1), Some(old));
+            assert_eq!(blob.base(), Some(old));
+            let entry = Entry { kind: Kind::File, id: new };
+            burst.push(commit(&format!("{n:03}"), Some(entry), Some(blob))).expect("pushed");
+        }
+        let head = burst.finish().expect("finished").expect("commits").head;
+        point_main_at(folder.path(), head);
+        assert_eq!(git(folder.path(), &["fsck", "--full", "--strict"]), "");
+        std::fs::remove_file(packs.join(&old_pack)).expect("removed");
+        let new_pack = one_pack(&packs);
+        let listed = git(folder.path(), &["verify-pack", "-v", &packs.join(new_pack).to_string_lossy()]);
+        let blobs = listed.lines().filter(|line| line.get(41..45) == Some("blob"));
+        let number = |word: Option<&&str>| word.map_or(0, |word| word.parse().expect("a number"));
+        blobs
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .map(|words| (number(words.get(3)), u32::try_from(number(words.get(5))).expect("short")))
+            .collect()
+    }
+
+    #[test]
+    fn a_change_is_a_delta_and_its_base_comes_last() {
+        let blobs = changes(&[(1, 2)]);
+        assert!(matches!(blobs[..], [(..100, 1), (3000.., 0)]), "{blobs:?}");
+    }
+
+    #[test]
+    fn contents_that_change_places_do_not_stand_on_each_other() {
+        let blobs = changes(&[(1, 2), (2, 1)]);
+        assert!(matches!(blobs[..], [(..100, 1), (3000.., 0)]), "{blobs:?}");
+    }
+
+    #[test]
+    fn a_row_of_contents_that_move_on_stands_on_short_chains() {
+        // Each path gets what the one before it had; then from the other end.
+        let moved: Vec<(u8, u8)> = (0..120).map(|n| (n + 1, n)).collect();
+        let blobs = changes(&moved);
+        assert_eq!(blobs.len(), 120);
+        assert_eq!(blobs.iter().filter(|blob| blob.1 == 0).count(), 60, "what was promised is whole");
+        let moved: Vec<(u8, u8)> = moved.into_iter().rev().collect();
+        let blobs = changes(&moved);
+        assert_eq!(blobs.len(), 121);
+        assert_eq!(blobs.iter().map(|blob| blob.1).max(), Some(u32::from(MAX_CHAIN)));
+        assert_eq!(blobs.iter().filter(|blob| blob.1 == 0).count(), 3);
     }
 
     fn edits() -> impl Strategy<Value = Vec<(String, Option<Entry>)>> {

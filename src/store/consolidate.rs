@@ -4,6 +4,9 @@
 //! which they came, so that the new one is ordered again; an object that several have is kept in the first. Where that
 //! takes it from a commit that does not follow the one which keeps it, the new pack is an ordinary one.
 //!
+//! Deltas whose bases were in other packs find them in the same now, and the copies of these are left out. So that no
+//! chain grows with each gathering, what would stand on too many is written whole.
+//!
 //! # After a crash
 //!
 //! The new pack is durable and visible before the first old one is removed, and of an old one the index goes before the
@@ -22,7 +25,7 @@ use super::objects::{ObjectKind, Objects, object_id};
 use super::pack::entry::{EntryKind, write_header};
 use super::pack::reader::marker;
 use super::pack::writer::Order;
-use super::pack::{Pack, PackWriter, Packs};
+use super::pack::{MAX_CHAIN, Pack, PackWriter, Packs, max_joined_chain};
 use crate::id::ObjectId;
 use crate::monitor::{Monitor, Stage};
 
@@ -185,16 +188,21 @@ impl<'a> Gathering<'a> {
             Some((at, position)) => self.packs[at].sound_entry(position)?,
             None => pack.sound_entry(position)?,
         };
-        let kind = match (entry.header.kind, pack.base(&entry)) {
-            (EntryKind::Whole(kind), _) => EntryKind::Whole(kind),
+        let (kind, chain) = match (entry.header.kind, pack.base(&entry)) {
+            (EntryKind::Whole(kind), _) => (EntryKind::Whole(kind), 0),
             (_, base) => {
                 let base = base?.ok_or_else(|| StoreError::damaged("a pack", "a delta in it has no base"))?;
                 let base_id = pack.id(base);
-                if let Some(placed) = self.writer.find(&base_id) {
-                    EntryKind::OffsetDelta(self.writer.bytes() - placed.offset)
-                } else if matches!(pack.entry(base)?.header.kind, EntryKind::Whole(_)) {
+                let placed = self.writer.find(&base_id);
+                let longest = match placed {
+                    Some(placed) if placed.chain >= MAX_CHAIN => max_joined_chain(pack.kind(position)?),
+                    _ => MAX_CHAIN,
+                };
+                if let Some(placed) = placed.filter(|placed| placed.chain < longest) {
+                    (EntryKind::OffsetDelta(self.writer.bytes() - placed.offset), placed.chain + 1)
+                } else if placed.is_none() && matches!(pack.entry(base)?.header.kind, EntryKind::Whole(_)) {
                     self.promised.entry(base_id).or_insert((at, base));
-                    EntryKind::IdDelta(base_id)
+                    (EntryKind::IdDelta(base_id), 1)
                 } else {
                     let mut content = Vec::new();
                     let kind = self.objects.try_read(&id, &mut content)?.ok_or(StoreError::Missing { id })?;
@@ -205,7 +213,7 @@ impl<'a> Gathering<'a> {
         };
         let mut header = Vec::new();
         write_header(&mut header, kind, entry.header.size);
-        self.writer.put_raw(id, &header, entry.deflated)?;
+        self.writer.put_raw(id, &header, entry.deflated, chain)?;
         Ok(())
     }
 }

@@ -134,6 +134,11 @@ impl Objects {
         Ok(found.and_then(|data| ObjectKind::of(data.kind)))
     }
 
+    /// A blob as it lies in a pack (see [`Fetcher::whole_blob`]).
+    pub(crate) fn whole_blob(&self, id: &ObjectId, deflated: &mut Vec<u8>) -> Result<Option<u64>, StoreError> {
+        self.packed.borrow_mut().whole_blob(id, deflated)
+    }
+
     /// Reads a whole object that must be there and of this kind.
     pub fn read(&self, kind: ObjectKind, id: &ObjectId, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
         match self.try_read(id, buffer)? {

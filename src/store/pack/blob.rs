@@ -4,9 +4,10 @@
 //! time than all else and makes them larger. Small things are stored too: bundles compress them better, many at a
 //! time, than deflate does one by one.
 
-use libdeflater::{CompressionLvl, Compressor};
+use libdeflater::{CompressionLvl, Compressor, Decompressor};
 
-use super::entry::{EntryKind, write_header};
+use super::delta;
+use super::entry::{EntryKind, MAX_ENTRY_HEADER, write_header};
 use crate::id::ObjectId;
 use crate::store::objects::{ObjectKind, object_id};
 
@@ -92,18 +93,38 @@ pub fn store(content: &[u8], out: &mut Vec<u8>) {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackedBlob {
     pub(super) id: ObjectId,
-    pub(super) crc: u32,
-    pub(super) entry: Box<[u8]>,
+    pub(super) form: Form,
+}
+
+/// What of a blob lies in the pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Form {
+    /// All of it: the entry, with its header, and its checksum.
+    Whole { crc: u32, entry: Box<[u8]> },
+    /// A delta of `size` bytes against another blob: the zlib stream.
+    Delta { base: ObjectId, size: u64, deflated: Box<[u8]> },
 }
 
 impl PackedBlob {
     /// Hashes and deflates a content.
     pub fn deflate(deflater: &mut Deflater, content: &[u8]) -> Self {
+        Self::whole(deflater, object_id(ObjectKind::Blob, content), content)
+    }
+
+    /// Deflates a content whose id has been computed already.
+    pub(super) fn whole(deflater: &mut Deflater, id: ObjectId, content: &[u8]) -> Self {
         let mut entry = Vec::new();
         write_header(&mut entry, EntryKind::Whole(ObjectKind::Blob), content.len() as u64);
         deflater.deflate(content, &mut entry);
-        let id = object_id(ObjectKind::Blob, content);
-        Self { id, crc: crc32fast::hash(&entry), entry: entry.into_boxed_slice() }
+        Self { id, form: Form::Whole { crc: crc32fast::hash(&entry), entry: entry.into_boxed_slice() } }
+    }
+
+    /// A blob as the delta that makes it out of `base`.
+    pub(super) fn delta(deflater: &mut Deflater, id: ObjectId, base: ObjectId, delta: &[u8]) -> Self {
+        let mut deflated = Vec::new();
+        deflater.deflate(delta, &mut deflated);
+        let form = Form::Delta { base, size: delta.len() as u64, deflated: deflated.into_boxed_slice() };
+        Self { id, form }
     }
 
     /// The blob's id.
@@ -111,14 +132,34 @@ impl PackedBlob {
         self.id
     }
 
-    /// The bytes that it takes in the pack.
+    /// The blob that it is a delta against; `None` if it is whole.
+    pub const fn base(&self) -> Option<ObjectId> {
+        match &self.form {
+            Form::Whole { .. } => None,
+            Form::Delta { base, .. } => Some(*base),
+        }
+    }
+
+    /// The bytes that it takes in the pack, at most.
     pub const fn packed_len(&self) -> usize {
-        self.entry.len()
+        match &self.form {
+            Form::Whole { entry, .. } => entry.len(),
+            Form::Delta { deflated, .. } => MAX_ENTRY_HEADER + deflated.len(),
+        }
+    }
+
+    /// The content, if it is a delta against this content.
+    pub(in crate::store) fn made_of(&self, base: &[u8]) -> Option<Vec<u8>> {
+        let Form::Delta { size, deflated, .. } = &self.form else { return None };
+        let mut delta = vec![0; usize::try_from(*size).ok()?];
+        let made = Decompressor::new().zlib_decompress(deflated, &mut delta).ok()?;
+        let content = delta::apply(base, &delta[..made], usize::MAX).ok()?;
+        (object_id(ObjectKind::Blob, &content) == self.id).then_some(content)
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use rstest::rstest;
     use std::io::Read as _;

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use flate2::bufread::ZlibDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
 use gix_pack::index;
 use libdeflater::Decompressor;
 
@@ -32,6 +33,8 @@ use crate::id::ObjectId;
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectKind, to_gix};
 
+/// Blobs with more bytes are not given as they lie.
+const LARGEST_WHOLE: u64 = 8 << 20;
 /// Entries of up to this many bytes are inflated at once, larger ones as a stream.
 const AT_ONCE: u64 = 4 << 20;
 /// The first read of an entry: its header, and all of most small ones.
@@ -62,6 +65,12 @@ struct PackFile {
 impl PackFile {
     fn offset(&self, id: &ObjectId) -> Option<u64> {
         self.index.lookup(to_gix(id)).map(|at| self.index.pack_offset_at_index(at))
+    }
+
+    /// Whether the bytes of the entry of an object have the checksum that the index says.
+    fn is_sound(&self, id: &ObjectId, entry: &[u8]) -> bool {
+        let says = self.index.lookup(to_gix(id)).and_then(|at| self.index.crc32_at_index(at));
+        says.is_none_or(|crc| crc == crc32fast::hash(entry))
     }
 
     fn data(&self) -> io::Result<&File> {
@@ -272,6 +281,37 @@ impl Fetcher {
         Ok(Some(content.len() as u64))
     }
 
+    /// A blob as it lies in a pack, if it is whole there: appends what is deflated, and answers with the bytes of the
+    /// content. `None` for larger ones, too.
+    pub fn whole_blob(&mut self, id: &ObjectId, deflated: &mut Vec<u8>) -> Result<Option<u64>, StoreError> {
+        let Some((pack, offset)) = self.find(id)? else { return Ok(None) };
+        let Some(header) = self.load(&pack, offset)? else { return Ok(None) };
+        if header.kind != EntryKind::Whole(ObjectKind::Blob) || header.size > LARGEST_WHOLE {
+            return Ok(None);
+        }
+        let size = usize::try_from(header.size).expect("compared with `LARGEST_WHOLE`");
+        self.load_all(&pack, offset, &header, size)?;
+        // Where an entry ends only its stream tells.
+        let (mut inflate, mut piece) = (Decompress::new(true), vec![0; PIECE.min(size + 1)]);
+        loop {
+            let (read, made) = (inflate.total_in(), inflate.total_out());
+            let rest = &self.entry[header.len + usize::try_from(read).expect("no more than there is")..];
+            let status = inflate.decompress(rest, &mut piece, FlushDecompress::None);
+            match status.map_err(|error| pack.damaged(offset, error))? {
+                Status::StreamEnd if inflate.total_out() == header.size => break,
+                Status::Ok if (inflate.total_in(), inflate.total_out()) != (read, made) => {}
+                // Somebody deflated it into more than it was; or it is damaged, which its reader will tell.
+                _ => return Ok(None),
+            }
+        }
+        let end = header.len + usize::try_from(inflate.total_in()).expect("no more than there is");
+        if !pack.is_sound(id, &self.entry[..end]) {
+            return Err(pack.damaged(offset, "it does not have the checksum in the index"));
+        }
+        deflated.extend_from_slice(&self.entry[header.len..end]);
+        Ok(Some(header.size))
+    }
+
     /// Where an object lies: in a pack whose data is open.
     fn find(&mut self, id: &ObjectId) -> Result<Option<(Arc<PackFile>, u64)>, StoreError> {
         while let Some((pack, offset)) = self.lookup(id) {
@@ -428,6 +468,14 @@ impl Fetcher {
         content: &mut Vec<u8>,
     ) -> Result<bool, StoreError> {
         let Ok(size) = usize::try_from(header.size) else { return Ok(false) };
+        self.load_all(pack, offset, header, size)?;
+        content.resize(size, 0);
+        let made = self.decompressor.zlib_decompress(&self.entry[header.len..], content);
+        Ok(made.is_ok_and(|made| made == size))
+    }
+
+    /// Reads an entry, with `size` bytes deflated in it, into `entry` as far as that can be told beforehand.
+    fn load_all(&mut self, pack: &PackFile, offset: u64, header: &EntryHeader, size: usize) -> Result<(), StoreError> {
         self.load(pack, offset)?;
         let read = self.entry.len();
         // Deflated, it is hardly ever larger than it is, and never by more than this unless somebody meant it.
@@ -438,9 +486,7 @@ impl Fetcher {
             let more = pack.data().and_then(|data| read_at(data, &mut self.entry[read..], offset + read as u64));
             self.entry.truncate(read + more.map_err(StoreError::io("read", &pack.path))?);
         }
-        content.resize(size, 0);
-        let made = self.decompressor.zlib_decompress(&self.entry[header.len..], content);
-        Ok(made.is_ok_and(|made| made == size))
+        Ok(())
     }
 }
 
@@ -613,7 +659,7 @@ mod tests {
         for at in 0..100 {
             content.splice(at * 9..at * 9, *b"more");
             let delta = delta::splice(content.len() - 4, at * 9, 0, b"more");
-            base = writer.put_delta(object_id(ObjectKind::Blob, &content), base.offset, &delta).expect("put");
+            base = writer.put_delta(object_id(ObjectKind::Blob, &content), base.offset, 1, &delta).expect("put");
         }
         for size in [0, 1, 8100, 8192, 9000, 4 << 20, (4 << 20) + 1, 9_000_000] {
             writer.put(ObjectKind::Blob, &noise(size)).expect("put");

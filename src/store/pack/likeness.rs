@@ -67,8 +67,7 @@ struct Index<'a> {
 fn hash(block: &[u8; BLOCK]) -> u64 {
     let (one, two) = block.split_at(BLOCK / 2);
     let number = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("half a block"));
-    (number(one).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number(two).rotate_left(29))
-        .wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+    (number(one).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number(two).rotate_left(29)).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
 }
 
 impl<'a> Index<'a> {

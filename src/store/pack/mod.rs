@@ -10,7 +10,8 @@
 //! An empty file beside the pack, `pack-<checksum>.<sequence>.ordered`, says that the pack has this property, and the
 //! how-many-th it is in this repository. Git ignores it (`git count-objects -v` calls it garbage). The name of the
 //! pack is the checksum of all its bytes, so the marker cannot come to stand beside another pack. Entries behind the
-//! last commit belong to no run: completed thin packs have their bases there. A delta in a run whose base stands in
+//! last commit belong to no run: completed thin packs have their bases there, and packs of captures what the contents
+//! of changed files are deltas against (git wants each pack complete; once packs are gathered, the copy goes). A delta in a run whose base stands in
 //! no earlier run of the pack has a base that one of the commit's ancestors brought.
 //!
 //! # After a crash
@@ -26,12 +27,33 @@ pub mod fetch;
 pub mod ids;
 pub mod index;
 pub mod likeness;
+pub mod packer;
 pub mod reader;
 pub mod writer;
 
+/// The most deltas from an object back to a whole one.
+///
+/// As many as git itself makes. Each costs who reads the last version a pass over the content, and saves a whole one
+/// in the pack: with 50, wholes are two parts in a hundred of what they were, and nobody notices the reading.
+pub const MAX_CHAIN: u8 = 50;
+/// As many may it become for a folder where packs or bundles are put together from several: the whole of a large one is
+/// dear, and many versions may stand on the one that is the last allowed.
+pub const MAX_JOINED_TREE_CHAIN: u8 = 200;
+
+/// The most deltas that an object of this kind may stand on where packs are put together.
+pub(crate) const fn max_joined_chain(kind: ObjectKind) -> u8 {
+    match kind {
+        ObjectKind::Tree => MAX_JOINED_TREE_CHAIN,
+        ObjectKind::Blob | ObjectKind::Commit => MAX_CHAIN,
+    }
+}
+
 pub use blob::{Deflater, PackedBlob};
+pub use packer::Packer;
 pub use reader::{Pack, Packs};
 pub use writer::{Finished, PackWriter};
+
+use crate::store::objects::ObjectKind;
 
 #[cfg(test)]
 pub(crate) mod testing {

@@ -219,6 +219,20 @@ impl Pack {
         base.map(Some).ok_or_else(|| self.damaged(format!("the base of {} is not in it", entry.id)))
     }
 
+    /// What kind of object the entry at a position is or makes.
+    pub fn kind(&self, position: u32) -> Result<ObjectKind, StoreError> {
+        let mut at = position;
+        for _ in 0..=self.objects() {
+            let entry = self.entry(at)?;
+            match (entry.header.kind, self.base(&entry)?) {
+                (EntryKind::Whole(kind), _) => return Ok(kind),
+                (_, Some(base)) => at = base,
+                (_, None) => break,
+            }
+        }
+        Err(self.damaged("deltas in it stand on one another"))
+    }
+
     /// The entry at a position, after a look at whether its bytes are what the index says.
     pub fn sound_entry(&self, position: u32) -> Result<RawEntry<'_>, StoreError> {
         let (offset, end) = (self.offset(position), self.offset(position + 1));

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::blob::{Deflater, PackedBlob};
-use super::entry::{EntryKind, HEADER_LEN, pack_header, write_header};
+use super::blob::{Deflater, Form, PackedBlob};
+use super::entry::{EntryKind, HEADER_LEN, MAX_ENTRY_HEADER, pack_header, write_header};
 use super::ids::IdTable;
 use super::index::{IndexEntry, write_index};
 use crate::id::ObjectId;
@@ -49,6 +49,8 @@ pub struct Placed {
     pub id: ObjectId,
     /// Where its entry begins: for deltas against it.
     pub offset: u64,
+    /// How many deltas it stands on, at least.
+    pub chain: u8,
 }
 
 /// Writes a pack.
@@ -57,6 +59,8 @@ pub struct PackWriter {
     file: BufWriter<NamedTempFile>,
     offset: u64,
     entries: Vec<IndexEntry>,
+    /// For each entry, how many deltas it stands on.
+    chains: Vec<u8>,
     table: IdTable,
     deflater: Deflater,
     scratch: Vec<u8>,
@@ -73,6 +77,7 @@ impl PackWriter {
             file,
             offset: HEADER_LEN,
             entries: Vec::new(),
+            chains: Vec::new(),
             table: IdTable::default(),
             deflater: Deflater::default(),
             scratch: Vec::new(),
@@ -91,8 +96,8 @@ impl PackWriter {
 
     /// Where the object with this id stands, if it is in the pack.
     pub fn find(&self, id: &ObjectId) -> Option<Placed> {
-        let position = self.table.get(id, |position| self.entries[position as usize].id)?;
-        Some(Placed { id: *id, offset: self.entries[position as usize].offset })
+        let position = self.table.get(id, |position| self.entries[position as usize].id)? as usize;
+        Some(Placed { id: *id, offset: self.entries[position].offset, chain: self.chains[position] })
     }
 
     /// Puts a whole object, deflated where that pays; small ones and commits are stored.
@@ -113,21 +118,34 @@ impl PackWriter {
         } else {
             self.deflater.deflate(content, &mut entry);
         }
-        let placed = self.append(id, crc32fast::hash(&entry), &entry);
+        let placed = self.append(id, crc32fast::hash(&entry), &entry, 0);
         self.scratch = entry;
         placed
     }
 
-    /// Puts a blob that was made ready elsewhere.
+    /// Puts a blob that was made ready elsewhere. If it is a delta whose base is not in the pack yet, whoever calls has
+    /// to put that whole before the pack is finished.
     pub fn put_packed(&mut self, blob: &PackedBlob) -> Result<Placed, StoreError> {
-        match self.find(&blob.id) {
-            Some(placed) => Ok(placed),
-            None => self.append(blob.id, blob.crc, &blob.entry),
+        if let Some(placed) = self.find(&blob.id) {
+            return Ok(placed);
+        }
+        match &blob.form {
+            Form::Whole { crc, entry } => self.append(blob.id, *crc, entry, 0),
+            Form::Delta { base, size, deflated } => {
+                let (kind, chain) = match self.find(base) {
+                    Some(base) => (EntryKind::OffsetDelta(self.offset - base.offset), base.chain.saturating_add(1)),
+                    None => (EntryKind::IdDelta(*base), 1),
+                };
+                let mut header = Vec::with_capacity(MAX_ENTRY_HEADER);
+                write_header(&mut header, kind, *size);
+                self.put_raw(blob.id, &header, deflated, chain)
+            }
         }
     }
 
-    /// Puts the object `id` as a delta against the one at offset `base`; stored, since bundles compress it better.
-    pub(crate) fn put_delta(&mut self, id: ObjectId, base: u64, delta: &[u8]) -> Result<Placed, StoreError> {
+    /// Puts the object `id` as a delta, with which it stands on `chain` of them, against the one at offset `base`;
+    /// stored, since bundles compress it better.
+    pub(crate) fn put_delta(&mut self, id: ObjectId, base: u64, chain: u8, delta: &[u8]) -> Result<Placed, StoreError> {
         debug_assert!(base < self.offset, "the base stands before its delta");
         if let Some(placed) = self.find(&id) {
             return Ok(placed);
@@ -136,21 +154,28 @@ impl PackWriter {
         entry.clear();
         write_header(&mut entry, EntryKind::OffsetDelta(self.offset - base), delta.len() as u64);
         super::blob::store(delta, &mut entry);
-        let placed = self.append(id, crc32fast::hash(&entry), &entry);
+        let placed = self.append(id, crc32fast::hash(&entry), &entry, chain);
         self.scratch = entry;
         placed
     }
 
     /// Puts an entry as it lies in another pack, with a header for this one; `id` is what that pack's index says.
-    pub(crate) fn put_raw(&mut self, id: ObjectId, header: &[u8], deflated: &[u8]) -> Result<Placed, StoreError> {
+    /// Here it stands on `chain` deltas.
+    pub(crate) fn put_raw(
+        &mut self,
+        id: ObjectId,
+        header: &[u8],
+        deflated: &[u8],
+        chain: u8,
+    ) -> Result<Placed, StoreError> {
         if let Some(placed) = self.find(&id) {
             return Ok(placed);
         }
         let mut crc = crc32fast::Hasher::new();
         crc.update(header);
         crc.update(deflated);
-        self.note(id, crc.finalize())?;
-        let placed = Placed { id, offset: self.offset };
+        self.note(id, crc.finalize(), chain)?;
+        let placed = Placed { id, offset: self.offset, chain };
         self.file.write_all(header).and_then(|()| self.file.write_all(deflated)).map_err(self.failed("write"))?;
         self.offset += (header.len() + deflated.len()) as u64;
         Ok(placed)
@@ -162,7 +187,7 @@ impl PackWriter {
         let start = self.offset;
         match self.try_stream(size, content) {
             Ok(Some(entry)) if self.find(&entry.id).is_none() => {
-                self.note(entry.id, entry.crc)?;
+                self.note(entry.id, entry.crc, 0)?;
                 self.offset = entry.offset;
                 Ok(Some(entry.id))
             }
@@ -211,22 +236,23 @@ impl PackWriter {
         Ok(Some(IndexEntry { id: hasher.finish(), crc, offset: end }))
     }
 
-    fn append(&mut self, id: ObjectId, crc: u32, entry: &[u8]) -> Result<Placed, StoreError> {
-        self.note(id, crc)?;
-        let placed = Placed { id, offset: self.offset };
+    fn append(&mut self, id: ObjectId, crc: u32, entry: &[u8], chain: u8) -> Result<Placed, StoreError> {
+        self.note(id, crc, chain)?;
+        let placed = Placed { id, offset: self.offset, chain };
         self.file.write_all(entry).map_err(self.failed("write"))?;
         self.offset += entry.len() as u64;
         Ok(placed)
     }
 
     /// Lists the entry that begins where the pack ends now.
-    fn note(&mut self, id: ObjectId, crc: u32) -> Result<(), StoreError> {
+    fn note(&mut self, id: ObjectId, crc: u32, chain: u8) -> Result<(), StoreError> {
         let position = u32::try_from(self.entries.len()).map_err(|_| StoreError::TooLarge {
             what: "the number of objects in a pack".to_owned(),
             limit: u64::from(u32::MAX),
         })?;
         self.table.insert(&id, position, |position| self.entries[position as usize].id);
         self.entries.push(IndexEntry { id, crc, offset: self.offset });
+        self.chains.push(chain);
         Ok(())
     }
 
@@ -389,7 +415,7 @@ mod tests {
         }
         let made = object_id(ObjectKind::Blob, b"hello world\n");
         let delta = super::super::delta::splice(6, 5, 0, b" world");
-        writer.put_delta(made, hello.offset, &delta).expect("put");
+        writer.put_delta(made, hello.offset, 1, &delta).expect("put");
         let large = [&text[..], &noise(3_000_000)].concat();
         let streamed = writer.stream_blob(large.len() as u64, &mut &large[..]).expect("put");
         assert_eq!(streamed, Some(object_id(ObjectKind::Blob, &large)));

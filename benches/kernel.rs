@@ -32,6 +32,9 @@ fn main() {
     bench.init("init, 10,000 files in one folder", 10_000, usize::MAX);
     bench.unchanged("commit, 100,000 files, nothing changed", 100_000);
     bench.history("log FILE, 100,000 revisions", 100_000);
+    bench.edits("bundle of 20,000 edits, a commit of all at once (bytes)", 20_000, 20_000);
+    bench.edits("bundle of 20,000 edits, 20 commits of 1,000 (bytes)", 2_000, 1_000);
+    bench.edits("bundle of 20,000 edits, 1,000 commits of 20 (bytes)", 2_000, 20);
     drop(fs::remove_dir_all(&bench.dir));
 }
 
@@ -84,6 +87,45 @@ impl Bench {
         tell(name, ours, gits);
     }
 
+    /// Small edits at random places of random files, so many captured at a time: the bundles of them, for somebody who
+    /// has what was there before.
+    fn edits(&self, name: &str, files: usize, at_a_time: usize) {
+        const EDITS: usize = 20_000;
+        if !self.wanted(name) {
+            return;
+        }
+        let root = self.fresh(files, 20);
+        run(&mut self.foldersync(&root, &["init", "."]));
+        let before = said(&mut git(&root, &["rev-parse", "main"]));
+        let mut state = 1u64;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for _ in 0..EDITS / at_a_time {
+            let mut chosen = std::collections::BTreeSet::new();
+            while chosen.len() < at_a_time {
+                chosen.insert(next(files));
+            }
+            for n in chosen {
+                let path = root.join(format!("folder {}/{}/file {n}.txt", n / 20 % 37, n / 20));
+                let mut content = fs::read(&path).unwrap();
+                let at = next(content.len());
+                let end = (at + next(12)).min(content.len());
+                content.splice(at..end, format!("{:x}", next(1 << 30)).into_bytes());
+                fs::write(&path, content).unwrap();
+            }
+            run(&mut self.foldersync(&root, &["commit"]));
+        }
+        let (ours, gits) = (self.dir.join("ours.bundle.sz"), self.dir.join("gits.bundle"));
+        run(&mut self.foldersync(&root, &["bundle", "create", ours.to_str().unwrap(), "--since", &before]));
+        run(&mut git(&root, &["bundle", "create", "-q", gits.to_str().unwrap(), &format!("{before}..main")]));
+        let [ours, gits] = [ours, gits].map(|file| fs::metadata(file).unwrap().len());
+        let hundredths = ours * 100 / gits;
+        println!("| {name} | {ours} | {gits} | {}.{:02} |", hundredths / 100, hundredths % 100);
+        eprintln!("{name}: done");
+    }
+
     /// A folder with so many text files of about 4 KiB, not in anybody's cache but the system's.
     fn fresh(&self, files: usize, per_folder: usize) -> PathBuf {
         drop(fs::remove_dir_all(&self.dir));
@@ -128,6 +170,12 @@ fn git(root: &Path, args: &[&str]) -> Command {
 fn run(command: &mut Command) {
     let status = command.stdout(Stdio::null()).stderr(Stdio::inherit()).status().unwrap();
     assert!(status.success(), "{command:?}");
+}
+
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
 fn seconds(command: &mut Command) -> f64 {

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::change::{Change, Edit};
@@ -31,8 +31,11 @@ use crate::worktree::{OpenLeaf, Root, Scan, ScanOptions, Why, WorktreeError};
 
 /// Contents up to this many bytes are read whole by a worker; larger ones are streamed, one at a time.
 const IN_MEMORY: u64 = 4 << 20;
-/// The same where there is something that they could be told as changes of.
+/// The same where there is something that they could be told as changes of, if that is what comes of it.
 const CHANGED_IN_MEMORY: u64 = 8 << 20;
+/// Changed contents with more bytes are made ready one at a time: with what they replace and its index, they need more
+/// than twice their size.
+const ONE_AT_A_TIME: u64 = 1 << 20;
 /// What a worker reads at a time: so many files at most, and so many bytes unless it is one file. Handing them on one by
 /// one would cost more than reading them.
 const BLOCK_FILES: usize = 32;
@@ -373,9 +376,12 @@ fn read_in_order<'a>(
 ) -> Result<(), EngineError> {
     let blocks = blocks(changes, &|path| known(path).size);
     let threads = threads.clamp(1, blocks.len().max(1));
+    let heavy = &Mutex::new(());
     if changes.len() <= 2 {
         let mut packer = Packer::new(objects.cloned());
-        return changes.iter().try_for_each(|change| take(change, read_change(root, change, known, &mut packer)));
+        return changes
+            .iter()
+            .try_for_each(|change| take(change, read_change(root, change, known, &mut packer, heavy)));
     }
     std::thread::scope(|scope| {
         let queues: Vec<mpsc::Receiver<Vec<Option<Outcome<'a>>>>> = (0..threads)
@@ -385,7 +391,7 @@ fn read_in_order<'a>(
                 let mut packer = Packer::new(objects.cloned());
                 scope.spawn(move || {
                     for block in blocks.iter().skip(thread).step_by(threads) {
-                        let read = block.iter().map(|change| read_change(root, change, known, &mut packer));
+                        let read = block.iter().map(|change| read_change(root, change, known, &mut packer, heavy));
                         if sender.send(read.collect()).is_err() {
                             return; // The one who commits has failed.
                         }
@@ -409,6 +415,7 @@ fn read_change<'root>(
     change: &Change,
     known: &dyn Fn(&SyncPath) -> Known,
     packer: &mut Packer,
+    heavy: &Mutex<()>,
 ) -> Option<Outcome<'root>> {
     change.new?;
     let mut outcome = Outcome::Gone;
@@ -416,7 +423,7 @@ fn read_change<'root>(
         if attempt > 0 {
             std::thread::sleep(RETRY_PAUSE);
         }
-        outcome = match read(root, &change.path, known(&change.path), packer) {
+        outcome = match read(root, &change.path, known(&change.path), packer, heavy) {
             Ok(Some(outcome)) => return Some(outcome),
             Ok(None) => Outcome::LeftOut("changes while it is read; it is captured once it rests".to_owned()),
             Err(error) => return Some(Outcome::LeftOut(error.to_string())),
@@ -431,6 +438,7 @@ fn read<'root>(
     path: &SyncPath,
     known: Known,
     packer: &mut Packer,
+    heavy: &Mutex<()>,
 ) -> Result<Option<Outcome<'root>>, WorktreeError> {
     let Some(mut leaf) = root.open_leaf(path)? else {
         return Ok(Some(match root.look(path)? {
@@ -449,6 +457,8 @@ fn read<'root>(
     if leaf.size > in_memory || leaf.size > known.size.max(BLOCK_BYTES) {
         return Ok(Some(Outcome::Large(leaf)));
     }
+    let heavy = (leaf.size > ONE_AT_A_TIME && is_file(known.base))
+        .then(|| heavy.lock().unwrap_or_else(PoisonError::into_inner));
     let mut content = Vec::with_capacity(usize::try_from(leaf.size).unwrap_or(0) + 1);
     let read = leaf.read_to_end(&mut content).and_then(|_| leaf.unchanged());
     match read {
@@ -460,6 +470,10 @@ fn read<'root>(
     let previous = known.base.filter(|_| is_file(known.base)).map(|base| base.id);
     let is_new = known.base.is_none_or(|base| base.id != id);
     let blob = is_new.then(|| packer.pack(id, &content, previous));
+    drop((content, heavy));
+    if leaf.size > IN_MEMORY && blob.as_ref().is_some_and(|blob| blob.base().is_none()) {
+        return Ok(root.open_leaf(path)?.map(Outcome::Large));
+    }
     let entry = Entry { kind: leaf.kind, id };
     let fingerprint = trusted(&leaf);
     Ok(Some(Outcome::Read(Box::new(Reading { entry, fingerprint, mtime: leaf.mtime, size: leaf.size, blob }))))

@@ -823,7 +823,7 @@ pub(crate) mod tests {
 
     #[test]
     #[ignore = "the figure, of 20,000 edits: takes a minute"]
-    #[expect(clippy::print_stdout, reason = "it is there to tell the figures")]
+    #[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "it is there to tell the figures")]
     fn figures_of_bundles_of_edits() {
         for (files, per_burst) in [(20_000, 20_000), (2000, 500), (2000, 20), (20_000, 200)] {
             let (ours, gits) = bundles_of_edits(files, 20_000, per_burst);

@@ -12,7 +12,8 @@
 //! Each version of a folder is a delta against an earlier one. So that no chain of deltas gets long, version n stands
 //! on n - 16^i, where i is the lowest digit of n (in base 16) that is not zero.
 //!
-//! Contents may come as deltas against what they replace. Git wants each pack complete, so what they stand on comes
+//! The first version stands on the folder as it was before the burst, and contents may come as deltas against what they
+//! replace. Git wants each pack complete, so what they stand on comes
 //! behind the last commit, as it lies in the pack that has it: a copy, which goes when packs are gathered.
 
 use std::collections::{BTreeMap, HashSet};
@@ -25,6 +26,7 @@ use super::error::StoreError;
 use super::objects::{ObjectKind, Objects, object_id};
 use super::pack::delta::{self, first_entry};
 use super::pack::entry::{EntryKind, write_header};
+use super::pack::writer::Placed;
 use super::pack::{MAX_CHAIN, PackWriter, PackedBlob};
 use super::tree::{TREE_MODE, entries, name_order, write_entry};
 use crate::change::Edit;
@@ -83,7 +85,7 @@ pub struct Burst {
     objects: Objects,
     writer: PackWriter,
     folders: Vec<Folder>,
-    /// What contents in the pack are deltas against and is not in it yet: it comes behind the last commit, whole. In
+    /// What entries of the pack are deltas against and is not in it yet: it comes behind the last commit, whole. In
     /// the order in which it was found out; some may have come into the pack since.
     promised: HashSet<ObjectId>,
     promises: Vec<ObjectId>,
@@ -155,8 +157,8 @@ struct Base {
 #[derive(Default)]
 struct History {
     count: u32,
-    /// The last version's serial and chain.
-    last: Option<(u32, u8)>,
+    /// The last version and its chain; before the first, what the repository has.
+    last: Option<(On, u8)>,
     /// At `i`, the last version whose number is divisible by 16^(i+1).
     levels: Vec<Base>,
     /// The first, which is that for all levels that have none of their own.
@@ -173,7 +175,16 @@ struct Version {
 
 enum Body {
     Whole(Vec<u8>),
-    Delta { base: u32, chain: u8, delta: Vec<u8> },
+    Delta { base: On, chain: u8, delta: Vec<u8> },
+}
+
+/// What a version of a folder is a delta against.
+#[derive(Clone, Copy)]
+enum On {
+    /// Another version, by its serial number.
+    Version(u32),
+    /// The folder as it was before the burst.
+    Before(ObjectId),
 }
 
 impl Burst {
@@ -377,8 +388,13 @@ impl Burst {
             for version in trees {
                 let placed = match version.body {
                     Body::Whole(content) => self.writer.put_known(ObjectKind::Tree, version.id, &content)?,
-                    Body::Delta { base, chain, delta } => {
+                    // As of a content that was promised (see `put_blob`).
+                    Body::Delta { .. } if self.promised.remove(&version.id) => self.put_base(version.id)?,
+                    Body::Delta { base: On::Version(base), chain, delta } => {
                         self.writer.put_delta(version.id, self.placed[base as usize], chain, &delta)?
+                    }
+                    Body::Delta { base: On::Before(base), delta, .. } => {
+                        self.put_tree_delta(version.id, base, &delta)?
                     }
                 };
                 self.placed[version.serial as usize] = placed.offset;
@@ -401,7 +417,7 @@ impl Burst {
         let promised = self.promised.remove(&id);
         let Some(base) = blob.base() else { return self.writer.put_packed(blob).map(drop) };
         if promised {
-            return self.put_base(id);
+            return self.put_base(id).map(drop);
         }
         match self.writer.find(&base) {
             Some(base) if base.chain >= MAX_CHAIN => {
@@ -412,28 +428,54 @@ impl Burst {
                 return self.writer.put_known(ObjectKind::Blob, id, &content).map(drop);
             }
             Some(_) => {}
-            None => {
-                if self.promised.insert(base) {
-                    self.promises.push(base);
-                }
-            }
+            None => self.promise(base),
         }
         self.writer.put_packed(blob).map(drop)
     }
 
-    /// Puts a blob of the repository, whole.
-    fn put_base(&mut self, id: ObjectId) -> Result<(), StoreError> {
+    fn promise(&mut self, base: ObjectId) {
+        if self.promised.insert(base) {
+            self.promises.push(base);
+        }
+    }
+
+    /// Puts a tree that is a delta against one of the repository.
+    fn put_tree_delta(&mut self, id: ObjectId, base: ObjectId, delta: &[u8]) -> Result<Placed, StoreError> {
+        if let Some(placed) = self.writer.find(&id) {
+            return Ok(placed);
+        }
+        match self.writer.find(&base) {
+            Some(base) if base.chain < MAX_CHAIN => self.writer.put_delta(id, base.offset, base.chain + 1, delta),
+            Some(_) => {
+                let mut content = Vec::new();
+                self.objects.read(ObjectKind::Tree, &base, &mut content)?;
+                let content = delta::apply(&content, delta, usize::MAX)
+                    .map_err(|error| StoreError::damaged(format!("tree {base}"), error))?;
+                self.writer.put_known(ObjectKind::Tree, id, &content)
+            }
+            None => {
+                self.promise(base);
+                let (mut header, mut stored) = (Vec::new(), Vec::new());
+                write_header(&mut header, EntryKind::IdDelta(base), delta.len() as u64);
+                super::pack::blob::store(delta, &mut stored);
+                self.writer.put_raw(id, &header, &stored, 1)
+            }
+        }
+    }
+
+    /// Puts an object of the repository, whole.
+    fn put_base(&mut self, id: ObjectId) -> Result<Placed, StoreError> {
         let mut content = Vec::new();
-        if let Ok(Some(size)) = self.objects.whole_blob(&id, &mut content) {
+        if let Ok(Some((kind, size))) = self.objects.whole(&id, &mut content) {
             let mut header = Vec::new();
-            write_header(&mut header, EntryKind::Whole(ObjectKind::Blob), size);
-            return self.writer.put_raw(id, &header, &content, 0).map(drop);
+            write_header(&mut header, EntryKind::Whole(kind), size);
+            return self.writer.put_raw(id, &header, &content, 0);
         }
-        self.objects.read(ObjectKind::Blob, &id, &mut content)?;
-        if object_id(ObjectKind::Blob, &content) != id {
-            return Err(StoreError::damaged(format!("blob {id}"), "its content is not what it was"));
+        let kind = self.objects.try_read(&id, &mut content)?.ok_or(StoreError::Missing { id })?;
+        if object_id(kind, &content) != id {
+            return Err(StoreError::damaged(format!("object {id}"), "its content is not what it was"));
         }
-        self.writer.put_known(ObjectKind::Blob, id, &content).map(drop)
+        self.writer.put_known(kind, id, &content)
     }
 
     /// The versions that the window makes of a folder; those of the folders in it have been computed.
@@ -537,6 +579,7 @@ impl History {
         let zeros = if number == 0 { 0 } else { zeros };
         if let (0, Some((last, last_chain)), ..MAX_CHAIN) = (zeros, self.last, self.last.map_or(0, |(_, chain)| chain))
         {
+            // Before the first version, `before` and the splices tell what the repository has.
             let delta = match (before, splices) {
                 (None, [splice]) => {
                     let len = content.len() + splice.removed as usize - splice.inserted.len();
@@ -549,7 +592,7 @@ impl History {
             && let Some(base) = self.levels.get(zeros.max(1) - 1).or(self.first.as_ref())
             && base.chain < MAX_CHAIN
         {
-            (body, chain) = (Some((base.serial, delta::trees(&base.content, content))), base.chain + 1);
+            (body, chain) = (Some((On::Version(base.serial), delta::trees(&base.content, content))), base.chain + 1);
         }
         let body = match body {
             Some((base, delta)) if delta.len() + DELTA_HEADER < content.len() => Body::Delta { base, chain, delta },
@@ -558,7 +601,7 @@ impl History {
                 Body::Whole(content.to_vec())
             }
         };
-        self.last = Some((serial, chain));
+        self.last = Some((On::Version(serial), chain));
         if number == 0 || zeros > 0 {
             let base = Base { content: Arc::new(content.to_vec()), serial, chain };
             match &self.first {
@@ -614,6 +657,9 @@ impl Folder {
             }
         }
         let mut folder = Self { depth, content: rewritten, ..Self::default() };
+        if folder.content == content && !content.is_empty() {
+            folder.history.last = Some((On::Before(tree.into()), 0));
+        }
         folder.mark(0);
         Ok(folder)
     }

@@ -134,9 +134,9 @@ impl Objects {
         Ok(found.and_then(|data| ObjectKind::of(data.kind)))
     }
 
-    /// A blob as it lies in a pack (see [`Fetcher::whole_blob`]).
-    pub(crate) fn whole_blob(&self, id: &ObjectId, deflated: &mut Vec<u8>) -> Result<Option<u64>, StoreError> {
-        self.packed.borrow_mut().whole_blob(id, deflated)
+    /// An object as it lies in a pack (see [`Fetcher::whole`]).
+    pub(crate) fn whole(&self, id: &ObjectId, deflated: &mut Vec<u8>) -> Result<Option<(ObjectKind, u64)>, StoreError> {
+        self.packed.borrow_mut().whole(id, deflated)
     }
 
     /// Reads a whole object that must be there and of this kind.

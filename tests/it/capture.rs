@@ -208,3 +208,68 @@ fn a_large_file_is_streamed() {
     assert!(fs::read(sites.sites[1].path("large")).expect("there") == content);
     sites.settle();
 }
+
+/// Where git says that a content lies: the bytes in its pack, and how many deltas it stands on.
+fn packed(site: &crate::sites::Site, path: &str) -> (u64, u32) {
+    let id = site.git(&["rev-parse", &format!("main:{path}")]).trim_end().to_owned();
+    let mut found = None;
+    for entry in fs::read_dir(site.path(".git/objects/pack")).expect("readable") {
+        let index = entry.expect("readable").path();
+        if index.extension().is_some_and(|ending| ending == "idx") {
+            for line in site.git(&["verify-pack", "-v", &index.to_string_lossy()]).lines() {
+                let words: Vec<_> = line.split_whitespace().collect();
+                if words[0] == id {
+                    let number = |at: usize| words.get(at).map_or(0, |word| word.parse().expect("a number"));
+                    found = Some((number(3), u32::try_from(number(5)).expect("few")));
+                }
+            }
+        }
+    }
+    found.expect("it is in a pack")
+}
+
+#[test]
+fn a_changed_file_is_a_delta_where_that_is_much_smaller() {
+    let sites = Sites::new(1);
+    let site = &sites.sites[0];
+    let noise = |seed: u64, len: usize| -> Vec<u8> {
+        let mut state = seed;
+        std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56).to_le_bytes()[0]
+        })
+        .take(len)
+        .collect()
+    };
+    let edited = |mut content: Vec<u8>| {
+        let at = content.len() / 3;
+        content.splice(at..at, *b"something new");
+        content
+    };
+    let text = (0..3000).map(|n| format!("line {n}: {}\n", n * 7919 % 1000)).collect::<String>().into_bytes();
+    let files = [("text", text), ("photo", noise(1, 300_000)), ("large", noise(2, 6 << 20))];
+    for (name, content) in &files {
+        site.write(name, content);
+    }
+    site.write("replaced", noise(3, 100_000));
+    site.write("replaced and large", noise(4, 5 << 20));
+    site.capture();
+    for (name, content) in &files {
+        site.write(name, edited(content.clone()));
+    }
+    site.write("replaced", noise(5, 100_000));
+    site.write("replaced and large", noise(6, 5 << 20));
+    assert_eq!(site.capture(), 5);
+    for (name, _) in &files {
+        let (bytes, deltas) = packed(site, name);
+        assert!(bytes < 150 && deltas == 1, "{name}: {bytes} bytes, {deltas} deltas");
+    }
+    assert_eq!(packed(site, "replaced").1, 0);
+    assert_eq!(packed(site, "replaced and large").1, 0);
+    site.check();
+    let copy = sites.sites[0].path("../copy of git");
+    site.git(&["clone", "-q", "--no-local", ".", &copy.to_string_lossy()]);
+    for (name, content) in &files {
+        assert!(fs::read(copy.join(name)).expect("cloned") == edited(content.clone()), "{name}");
+    }
+}

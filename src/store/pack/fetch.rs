@@ -33,7 +33,7 @@ use crate::id::ObjectId;
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectKind, to_gix};
 
-/// Blobs with more bytes are not given as they lie.
+/// Objects with more bytes are not given as they lie.
 const LARGEST_WHOLE: u64 = 8 << 20;
 /// Entries of up to this many bytes are inflated at once, larger ones as a stream.
 const AT_ONCE: u64 = 4 << 20;
@@ -281,12 +281,13 @@ impl Fetcher {
         Ok(Some(content.len() as u64))
     }
 
-    /// A blob as it lies in a pack, if it is whole there: appends what is deflated, and answers with the bytes of the
-    /// content. `None` for larger ones, too.
-    pub fn whole_blob(&mut self, id: &ObjectId, deflated: &mut Vec<u8>) -> Result<Option<u64>, StoreError> {
+    /// An object as it lies in a pack, if it is whole there: appends what is deflated, and answers with its kind and
+    /// the bytes of its content. `None` for larger ones, too.
+    pub fn whole(&mut self, id: &ObjectId, deflated: &mut Vec<u8>) -> Result<Option<(ObjectKind, u64)>, StoreError> {
         let Some((pack, offset)) = self.find(id)? else { return Ok(None) };
         let Some(header) = self.load(&pack, offset)? else { return Ok(None) };
-        if header.kind != EntryKind::Whole(ObjectKind::Blob) || header.size > LARGEST_WHOLE {
+        let EntryKind::Whole(kind) = header.kind else { return Ok(None) };
+        if header.size > LARGEST_WHOLE {
             return Ok(None);
         }
         let size = usize::try_from(header.size).expect("compared with `LARGEST_WHOLE`");
@@ -309,7 +310,7 @@ impl Fetcher {
             return Err(pack.damaged(offset, "it does not have the checksum in the index"));
         }
         deflated.extend_from_slice(&self.entry[header.len..end]);
-        Ok(Some(header.size))
+        Ok(Some((kind, header.size)))
     }
 
     /// Where an object lies: in a pack whose data is open.

@@ -730,11 +730,11 @@ pub(crate) mod tests {
 
     /// A text of some hundred bytes, with one line changed.
     pub(crate) fn edited_text(line: u32, how: u32) -> Vec<u8> {
-        let text = (0..20u32).map(|n| {
+        let text = (0..20u32).flat_map(|n| {
             let word = n.wrapping_mul(0x9e37_79b9) ^ if n == line % 20 { how } else { 0 };
-            format!("line {n} of a text says {word:08x}\n")
+            format!("line {n} of a text says {word:08x}\n").into_bytes()
         });
-        text.collect::<String>().into_bytes()
+        text.collect()
     }
 
     /// The longest chain of deltas of blobs in the packs, and how many blobs are deltas.

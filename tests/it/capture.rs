@@ -246,7 +246,7 @@ fn a_changed_file_is_a_delta_where_that_is_much_smaller() {
         content.splice(at..at, *b"something new");
         content
     };
-    let text = (0..3000).map(|n| format!("line {n}: {}\n", n * 7919 % 1000)).collect::<String>().into_bytes();
+    let text = (0..3000).flat_map(|n| format!("line {n}: {}\n", n * 7919 % 1000).into_bytes()).collect();
     let files = [("text", text), ("photo", noise(1, 300_000)), ("large", noise(2, 6 << 20))];
     for (name, content) in &files {
         site.write(name, content);

@@ -41,6 +41,8 @@ const AT_ONCE: u64 = 4 << 20;
 const FIRST_READ: usize = 8 << 10;
 /// The bytes that are read at a time of what streams.
 const PIECE: usize = 128 << 10;
+/// The bytes that are inflated at a time of what passes.
+const PASSING: usize = 16 << 10;
 /// The bytes of contents that a fetcher keeps as bases of deltas.
 const KEPT: usize = 16 << 20;
 /// What a delta makes may have up to this many bytes here. Larger ones (git makes none by itself) are for gix.
@@ -194,6 +196,9 @@ pub struct Fetcher {
     packs: Vec<Arc<PackFile>>,
     bases: Bases,
     decompressor: Decompressor,
+    /// For what is only inflated to see where it ends.
+    inflate: Option<Decompress>,
+    passing: Vec<u8>,
     /// The beginning of an entry, and which entry it is.
     entry: Vec<u8>,
     held: Option<(u64, u64)>,
@@ -216,6 +221,8 @@ impl Fetcher {
             packs: Vec::new(),
             bases: Bases::default(),
             decompressor: Decompressor::new(),
+            inflate: None,
+            passing: Vec::new(),
             entry: Vec::new(),
             held: None,
         }
@@ -293,11 +300,13 @@ impl Fetcher {
         let size = usize::try_from(header.size).expect("compared with `LARGEST_WHOLE`");
         self.load_all(&pack, offset, &header, size)?;
         // Where an entry ends only its stream tells.
-        let (mut inflate, mut piece) = (Decompress::new(true), vec![0; PIECE.min(size + 1)]);
+        let inflate = self.inflate.get_or_insert_with(|| Decompress::new(true));
+        inflate.reset(true);
+        self.passing.resize(PASSING, 0);
         loop {
             let (read, made) = (inflate.total_in(), inflate.total_out());
             let rest = &self.entry[header.len + usize::try_from(read).expect("no more than there is")..];
-            let status = inflate.decompress(rest, &mut piece, FlushDecompress::None);
+            let status = inflate.decompress(rest, &mut self.passing, FlushDecompress::None);
             match status.map_err(|error| pack.damaged(offset, error))? {
                 Status::StreamEnd if inflate.total_out() == header.size => break,
                 Status::Ok if (inflate.total_in(), inflate.total_out()) != (read, made) => {}
@@ -649,6 +658,41 @@ mod tests {
         }
         assert!(ours > 400 && ours + 1 == all.len());
         assert!(!fetcher.contains(&ObjectId::from_bytes([7; 20])));
+    }
+
+    #[test]
+    fn gives_what_is_whole_as_it_lies_and_notices_damage() {
+        let (_folder, packs) = repository();
+        let mut writer = PackWriter::create(&packs).expect("begun");
+        let contents = [Vec::new(), b"text ".repeat(4000), noise(100_000), noise(7 << 20)];
+        let ids = contents.each_ref().map(|content| writer.put(ObjectKind::Blob, content).expect("put").id);
+        let base = writer.find(&ids[1]).expect("put");
+        let made = [&contents[1][..], b"more"].concat();
+        let delta = delta::splice(contents[1].len(), contents[1].len(), 0, b"more");
+        let made = writer.put_delta(object_id(ObjectKind::Blob, &made), base.offset, 1, &delta).expect("put").id;
+        let name = writer.finish().expect("finished").expect("objects").name;
+        let mut fetcher = fetcher(&packs);
+        let mut deflated = Vec::new();
+        for (id, content) in ids.iter().zip(&contents) {
+            deflated.clear();
+            let found = fetcher.whole(id, &mut deflated).expect("read");
+            assert_eq!(found, Some((ObjectKind::Blob, content.len() as u64)));
+            let mut back = Vec::new();
+            let mut stream = ZlibDecoder::new(&deflated[..]);
+            stream.read_to_end(&mut back).expect("a zlib stream");
+            assert!(back == *content && stream.total_in() == deflated.len() as u64, "{} bytes", content.len());
+        }
+        assert_eq!(fetcher.whole(&made, &mut deflated).expect("read"), None);
+        assert_eq!(fetcher.whole(&ObjectId::from_bytes([7; 20]), &mut deflated).expect("read"), None);
+
+        let path = packs.join(format!("{name}.pack"));
+        let mut bytes = fs::read(&path).expect("read");
+        let at = usize::try_from(base.offset).expect("small");
+        bytes[at..at + 30].reverse();
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, bytes).expect("written");
+        let damaged = Fetcher::new(Arc::new(PackFolder::new(packs))).whole(&ids[1], &mut deflated);
+        assert!(!matches!(damaged, Ok(Some(_))), "{damaged:?}");
     }
 
     #[test]

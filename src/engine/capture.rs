@@ -469,11 +469,18 @@ fn read<'root>(
     let id = object_id(ObjectKind::Blob, &content);
     let previous = known.base.filter(|_| is_file(known.base)).map(|base| base.id);
     let is_new = known.base.is_none_or(|base| base.id != id);
-    let blob = is_new.then(|| packer.pack(id, &content, previous));
-    drop((content, heavy));
-    if leaf.size > IN_MEMORY && blob.as_ref().is_some_and(|blob| blob.base().is_none()) {
-        return Ok(root.open_leaf(path)?.map(Outcome::Large));
-    }
+    let blob = match previous {
+        _ if !is_new => None,
+        Some(previous) if leaf.size > IN_MEMORY => {
+            let change = packer.pack_change(id, &content, previous).filter(|blob| blob.base().is_some());
+            drop((content, heavy));
+            if change.is_none() {
+                return Ok(root.open_leaf(path)?.map(Outcome::Large));
+            }
+            change
+        }
+        previous => Some(packer.pack(id, &content, previous)),
+    };
     let entry = Entry { kind: leaf.kind, id };
     let fingerprint = trusted(&leaf);
     Ok(Some(Outcome::Read(Box::new(Reading { entry, fingerprint, mtime: leaf.mtime, size: leaf.size, blob }))))

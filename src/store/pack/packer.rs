@@ -39,15 +39,20 @@ impl Packer {
     /// Makes ready the content with the id `id`, which takes the place of `previous`. Where it is a delta against that,
     /// the commit that it is put for must have an ancestor that brought it.
     pub fn pack(&mut self, id: ObjectId, content: &[u8], previous: Option<ObjectId>) -> PackedBlob {
-        let delta = previous.filter(|previous| *previous != id).and_then(|base| self.delta(id, content, base));
+        let packed = previous.and_then(|previous| self.pack_change(id, content, previous));
+        packed.unwrap_or_else(|| PackedBlob::whole(&mut self.deflater, id, content))
+    }
+
+    /// The same where there may be a delta; `None` if there is none that could be worth it.
+    pub fn pack_change(&mut self, id: ObjectId, content: &[u8], previous: ObjectId) -> Option<PackedBlob> {
+        let delta = if previous == id { None } else { self.delta(id, content, previous) };
         // What was large is rare, and the next content is most likely small.
         if self.base.capacity() > 1 << 20 {
             self.base = Vec::new();
         }
-        match delta {
-            None => PackedBlob::whole(&mut self.deflater, id, content),
-            Some(delta) if (delta.packed_len() + REFERENCE) * SURELY <= content.len() => delta,
-            Some(delta) => {
+        Some(match delta? {
+            delta if (delta.packed_len() + REFERENCE) * SURELY <= content.len() => delta,
+            delta => {
                 let whole = PackedBlob::whole(&mut self.deflater, id, content);
                 if (delta.packed_len() + REFERENCE) * PARTS <= whole.packed_len() * PARTS_OF_DELTA {
                     delta
@@ -55,7 +60,7 @@ impl Packer {
                     whole
                 }
             }
-        }
+        })
     }
 
     fn delta(&mut self, id: ObjectId, content: &[u8], base: ObjectId) -> Option<PackedBlob> {

@@ -202,7 +202,7 @@ const DOCUMENTS: [(&str, &str); 21] = [
         "show",
         "a REVISION: number, commit, verb, path, kind, content, size, modified, captured, device, subject, renamed_from",
     ),
-    ("diff", "from, to, from_size, to_size, binary, text (null where binary)"),
+    ("diff", "from, to, from_size, to_size, binary, changed (bytes, of large files), text (null where binary)"),
     ("revert, restore, conflicts resolve", "head, changes, captured_first, left_out"),
     ("conflicts", "conflicts (each path, copy, device, time)"),
     (

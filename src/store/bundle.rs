@@ -19,11 +19,13 @@
 //! `git gc`) the trees are compared with the parents'. Both may be mixed. Orderedness is a promise of whoever wrote the
 //! pack; should a receiver ever miss an object, [`BundleOptions::thorough`] compares trees for all.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use super::error::StoreError;
 use super::frames::FrameWriter;
+use super::large::{self, Content, Recipe};
 use super::objects::{ObjectKind, Objects};
 use super::pack::delta::{self, first_entry};
 use super::pack::entry::{EntryKind, HEADER_LEN, pack_header, write_header};
@@ -333,6 +335,29 @@ impl<'a> BundleWriter<'a> {
         Ok(())
     }
 
+    /// Adds a content whole; of a large file, the chunks as well that it does not share with the `olds` of its path.
+    fn content(&self, id: ObjectId, olds: &[TreeId], slice: &mut Slice) -> Result<(), StoreError> {
+        let recipe = |id: &ObjectId| match large::content(self.objects, id) {
+            Ok(Content::Chunks(recipe)) => Ok(Some(recipe)),
+            // What only looks like a recipe has no chunks, nor has the target of a link.
+            Ok(Content::Whole(_)) | Err(StoreError::Hostile { .. } | StoreError::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+        if let Some(new) = recipe(&id)? {
+            let mut shared = HashSet::new();
+            for old in olds {
+                let old = ObjectId::from(*old);
+                if matches!(self.objects.header(&old)?, Some((ObjectKind::Blob, _))) {
+                    shared.extend(recipe(&old)?.iter().flat_map(Recipe::chunks).map(|chunk| chunk.id));
+                }
+            }
+            for chunk in new.chunks().iter().filter(|chunk| !shared.contains(&chunk.id)) {
+                self.whole(chunk.id, slice)?;
+            }
+        }
+        self.whole(id, slice)
+    }
+
     /// Adds what a commit's trees have and its parents' have not.
     fn compare(&mut self, commit: CommitId, slice: &mut Slice) -> Result<Links, StoreError> {
         let mut content = Vec::new();
@@ -395,7 +420,7 @@ impl<'a> BundleWriter<'a> {
             if entry.is_tree() {
                 self.compare_trees(&below, entry.id.as_tree(), depth + 1, slice)?;
             } else {
-                self.whole(entry.id, slice)?;
+                self.content(entry.id, &below, slice)?;
             }
         }
         let id = ObjectId::from(new);

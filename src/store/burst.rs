@@ -12,16 +12,17 @@
 //! Each version of a folder is a delta against an earlier one. So that no chain of deltas gets long, version n stands
 //! on n - 16^i, where i is the lowest digit of n (in base 16) that is not zero.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::commit::{Commit, Signature};
 use super::error::StoreError;
+use super::large;
 use super::objects::{ObjectKind, Objects, object_id};
 use super::pack::delta::{self, first_entry};
-use super::pack::{PackWriter, PackedBlob};
+use super::pack::{Deflater, PackWriter, PackedBlob};
 use super::tree::{TREE_MODE, entries, name_order, write_entry};
 use crate::change::Edit;
 use crate::entry::{Entry, Kind};
@@ -73,6 +74,8 @@ pub struct BurstDone {
     pub objects: u64,
     /// The bytes of the pack.
     pub bytes: u64,
+    /// The chunks of large files that it has brought: to be kept (see [`super::large`]).
+    pub chunks: BTreeSet<ObjectId>,
 }
 
 /// Makes commits. See the module.
@@ -90,6 +93,7 @@ pub struct Burst {
     window_limit: usize,
     /// The folders that the window touches.
     touched: Vec<usize>,
+    chunks: BTreeSet<ObjectId>,
 }
 
 /// A commit of the window.
@@ -189,6 +193,7 @@ impl Burst {
             window_bytes: 0,
             window_limit: WINDOW,
             touched: Vec::new(),
+            chunks: BTreeSet::new(),
         })
     }
 
@@ -216,13 +221,49 @@ impl Burst {
         self.writer.stream_blob(size, content)
     }
 
+    /// Writes a large file in chunks into the pack, ahead of the commit that will bring it with the recipe that answers
+    /// as its `blob`. Chunks that are `known` are left out, as for [`NewCommit::blob`]. `None` answers where there are
+    /// fewer or more than `size` bytes; then nothing is kept.
+    pub fn chunks_from_stream(
+        &mut self,
+        size: u64,
+        content: &mut (dyn Read + Send),
+        threads: usize,
+        known: &(dyn Fn(&ObjectId) -> bool + Sync),
+    ) -> Result<Option<PackedBlob>, StoreError> {
+        self.flush()?;
+        let begin = self.writer.mark();
+        let writer = &mut self.writer;
+        let mut chunks = BTreeSet::new();
+        let cut = large::cut(size, content, threads, known, &mut |chunk| {
+            chunks.insert(chunk.id());
+            writer.put_packed(chunk).map(drop)
+        });
+        match cut {
+            Ok(Some(recipe)) => {
+                let recipe = recipe.to_bytes();
+                if recipe.len() > large::recipe::LONGEST {
+                    self.writer.rewind(begin)?;
+                    let what = format!("the recipe of a file of {size} bytes");
+                    return Err(StoreError::TooLarge { what, limit: large::recipe::LONGEST as u64 });
+                }
+                self.chunks.append(&mut chunks);
+                Ok(Some(PackedBlob::deflate(&mut Deflater::default(), &recipe)))
+            }
+            other => {
+                self.writer.rewind(begin)?;
+                other.map(|_| None)
+            }
+        }
+    }
+
     /// Writes what is left, makes the pack durable and visible; `None` if there was no commit.
     pub fn finish(mut self) -> Result<Option<BurstDone>, StoreError> {
         self.flush()?;
         let (Some(head), 1..) = (self.parent, self.commits) else { return Ok(None) };
         let finished = self.writer.finish()?;
         let (objects, bytes) = finished.map_or((0, 0), |finished| (finished.objects, finished.bytes));
-        Ok(Some(BurstDone { head, commits: self.commits, objects, bytes }))
+        Ok(Some(BurstDone { head, commits: self.commits, objects, bytes, chunks: self.chunks }))
     }
 
     /// Puts `entry` at `path` below `folder` (or removes what is there); answers whether that changes anything.

@@ -99,10 +99,14 @@ pub struct PackedBlob {
 impl PackedBlob {
     /// Hashes and deflates a content.
     pub fn deflate(deflater: &mut Deflater, content: &[u8]) -> Self {
+        Self::deflate_as(object_id(ObjectKind::Blob, content), deflater, content)
+    }
+
+    /// Deflates a content whose id has been computed already.
+    pub(crate) fn deflate_as(id: ObjectId, deflater: &mut Deflater, content: &[u8]) -> Self {
         let mut entry = Vec::new();
         write_header(&mut entry, EntryKind::Whole(ObjectKind::Blob), content.len() as u64);
         deflater.deflate(content, &mut entry);
-        let id = object_id(ObjectKind::Blob, content);
         Self { id, crc: crc32fast::hash(&entry), entry: entry.into_boxed_slice() }
     }
 

@@ -51,6 +51,13 @@ pub struct Placed {
     pub offset: u64,
 }
 
+/// A place in a pack that is being written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    offset: u64,
+    entries: usize,
+}
+
 /// Writes a pack.
 pub struct PackWriter {
     dir: PathBuf,
@@ -167,12 +174,36 @@ impl PackWriter {
                 Ok(Some(entry.id))
             }
             other => {
-                self.file.flush().map_err(self.failed("write"))?;
-                self.file.get_ref().as_file().set_len(start).map_err(self.failed("write"))?;
-                self.file.seek(SeekFrom::Start(start)).map_err(self.failed("write"))?;
+                self.cut_off(start)?;
                 Ok(other?.map(|entry| entry.id))
             }
         }
+    }
+
+    /// A place to come back to.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { offset: self.offset, entries: self.entries.len() }
+    }
+
+    /// Forgets what was put since.
+    pub(crate) fn rewind(&mut self, mark: Mark) -> Result<(), StoreError> {
+        self.cut_off(mark.offset)?;
+        self.offset = mark.offset;
+        self.entries.truncate(mark.entries);
+        self.table = IdTable::default();
+        for position in 0..self.entries.len() {
+            let id = self.entries[position].id;
+            let number = u32::try_from(position).expect("counted by `note`");
+            self.table.insert(&id, number, |position| self.entries[position as usize].id);
+        }
+        Ok(())
+    }
+
+    fn cut_off(&mut self, end: u64) -> Result<(), StoreError> {
+        self.file.flush().map_err(self.failed("write"))?;
+        self.file.get_ref().as_file().set_len(end).map_err(self.failed("write"))?;
+        self.file.seek(SeekFrom::Start(end)).map_err(self.failed("write"))?;
+        Ok(())
     }
 
     /// Writes the entry; the answer's `offset` is where it ends.

@@ -288,7 +288,7 @@ impl<'a> BundleWriter<'a> {
                         source: Source::Raw { pack: at, position },
                     };
                     let reference = if matches!(base, Base::Whole(_)) { 0 } else { 20 };
-                    slice.push(item, 10 + reference + entry.deflated.len() as u64);
+                    slice.push(item, 10 + reference + entry.deflated_len());
                 }
                 None => self.whole(entry.id, slice)?,
             }
@@ -327,7 +327,7 @@ impl<'a> BundleWriter<'a> {
             let entry = self.packs.all()[at].entry(position)?;
             if entry.header.kind == EntryKind::Whole(kind) {
                 let source = Source::Raw { pack: at, position };
-                slice.push(Item { id, base: Base::Whole(kind), source, chain: 0 }, 10 + entry.deflated.len() as u64);
+                slice.push(Item { id, base: Base::Whole(kind), source, chain: 0 }, 10 + entry.deflated_len());
                 return Ok(());
             }
         }
@@ -478,10 +478,14 @@ impl<'a> BundleWriter<'a> {
             entry.clear();
             match &item.source {
                 Source::Raw { pack, position } => {
-                    let raw = self.packs.all()[*pack].entry(*position)?;
+                    let pack = &self.packs.all()[*pack];
+                    let raw = pack.entry(*position)?;
                     write_header(&mut entry, kind, raw.header.size);
-                    put(&entry)?;
-                    offset = put(raw.deflated)?;
+                    offset = put(&entry)?;
+                    pack.deflated(&raw, &mut |piece| {
+                        offset = put(piece)?;
+                        Ok(())
+                    })?;
                     continue;
                 }
                 Source::Object => {

@@ -29,7 +29,7 @@ impl Content {
     }
 }
 
-fn nonsense(id: &ObjectId, detail: impl ToString) -> StoreError {
+fn nonsense(id: &ObjectId, detail: &dyn std::fmt::Display) -> StoreError {
     StoreError::Hostile { what: format!("the recipe {id} of a large file"), detail: detail.to_string() }
 }
 
@@ -56,7 +56,7 @@ fn of(id: &ObjectId, bytes: &[u8]) -> Result<Content, StoreError> {
     if !begins_as_one(bytes) {
         return Ok(Content::Whole(bytes.len() as u64));
     }
-    Recipe::parse(bytes).map(Content::Chunks).map_err(|error| nonsense(id, error))
+    Recipe::parse(bytes).map(Content::Chunks).map_err(|error| nonsense(id, &error))
 }
 
 impl Objects {
@@ -82,13 +82,13 @@ impl Objects {
         for chunk in recipe.chunks() {
             self.read(ObjectKind::Blob, &chunk.id, &mut bytes)?;
             if bytes.len() != chunk.len as usize {
-                return Err(nonsense(id, format!("chunk {} has not the length that it says", chunk.id)));
+                return Err(nonsense(id, &format!("chunk {} has not the length that it says", chunk.id)));
             }
             sum.update(&bytes);
             out.write_all(&bytes).map_err(StoreError::io("write", Path::new("the content of a large file")))?;
         }
         if sum.finalize().as_slice() != recipe.sha256() {
-            return Err(nonsense(id, "the chunks do not make the file whose SHA-256 it says"));
+            return Err(nonsense(id, &"the chunks do not make the file whose SHA-256 it says"));
         }
         Ok(recipe.size())
     }

@@ -46,7 +46,9 @@ pub fn cut(
         let (sums, to_sum) = sync_channel::<Arc<Vec<u8>>>(threads * waiting);
         let summing = scope.spawn(move || {
             let mut sum = Sha256::new();
-            to_sum.iter().for_each(|chunk| sum.update(&*chunk));
+            for chunk in to_sum {
+                sum.update(&*chunk);
+            }
             <[u8; 32]>::from(sum.finalize())
         });
         let reading = scope.spawn(move || read(size, content, cutter, &to_look, &sums));
@@ -79,7 +81,7 @@ fn look(takes: &Receiver<Arc<Vec<u8>>>, tells: &SyncSender<Made>, known: &dyn Fn
     let mut deflater = Deflater::default();
     for bytes in takes {
         let id = object_id(ObjectKind::Blob, &bytes);
-        let blob = (!known(&id)).then(|| PackedBlob::deflate_as(id, &mut deflater, &bytes));
+        let blob = (!known(&id)).then(|| PackedBlob::chunk(id, &mut deflater, &bytes));
         let len = u32::try_from(bytes.len()).expect("a chunk is short");
         if tells.send((Chunk { id, len }, blob)).is_err() {
             return;

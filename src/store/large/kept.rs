@@ -103,6 +103,8 @@ fn read(objects: &Objects, id: TreeId) -> Result<BTreeMap<Vec<u8>, ObjectId>, St
 /// The bytes of a tree with these names, all of one mode.
 fn tree(mode: u32, names: &BTreeMap<Vec<u8>, ObjectId>) -> Vec<u8> {
     let mut content = Vec::with_capacity(names.len() * 70);
-    names.iter().for_each(|(name, id)| write_entry(&mut content, mode, name, id));
+    for (name, id) in names {
+        write_entry(&mut content, mode, name, id);
+    }
     content
 }

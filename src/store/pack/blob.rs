@@ -54,7 +54,12 @@ impl Deflater {
 
     /// Whether deflating this content would make it noticeably smaller, by samples where it is large.
     pub fn pays(&mut self, content: &[u8]) -> bool {
-        if content.len() <= PROBE_ABOVE {
+        content.len() <= PROBE_ABOVE || self.saves(content, 1, 20)
+    }
+
+    /// Whether deflating makes samples of this content smaller by this part of them.
+    fn saves(&mut self, content: &[u8], part: usize, of: usize) -> bool {
+        if content.len() < 4 * PROBE {
             return true;
         }
         // The beginning is left out: many formats have headers of text before their compressed parts.
@@ -65,7 +70,7 @@ impl Deflater {
             before += sample.len();
             after += self.deflate.zlib_compress(sample, &mut self.out).unwrap_or(sample.len());
         }
-        after * 20 < before * 19
+        after * of < before * (of - part)
     }
 }
 
@@ -99,14 +104,26 @@ pub struct PackedBlob {
 impl PackedBlob {
     /// Hashes and deflates a content.
     pub fn deflate(deflater: &mut Deflater, content: &[u8]) -> Self {
-        Self::deflate_as(object_id(ObjectKind::Blob, content), deflater, content)
-    }
-
-    /// Deflates a content whose id has been computed already.
-    pub(crate) fn deflate_as(id: ObjectId, deflater: &mut Deflater, content: &[u8]) -> Self {
         let mut entry = Vec::new();
         write_header(&mut entry, EntryKind::Whole(ObjectKind::Blob), content.len() as u64);
         deflater.deflate(content, &mut entry);
+        Self::new(object_id(ObjectKind::Blob, content), entry)
+    }
+
+    /// A chunk of a large file, whose id has been computed already: deflated where that halves it. Less is not worth the
+    /// time, which is several times that of everything else.
+    pub(crate) fn chunk(id: ObjectId, deflater: &mut Deflater, content: &[u8]) -> Self {
+        let mut entry = Vec::new();
+        write_header(&mut entry, EntryKind::Whole(ObjectKind::Blob), content.len() as u64);
+        if deflater.saves(content, 1, 2) {
+            deflater.deflate(content, &mut entry);
+        } else {
+            store(content, &mut entry);
+        }
+        Self::new(id, entry)
+    }
+
+    fn new(id: ObjectId, entry: Vec<u8>) -> Self {
         Self { id, crc: crc32fast::hash(&entry), entry: entry.into_boxed_slice() }
     }
 

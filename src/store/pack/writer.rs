@@ -51,6 +51,9 @@ pub struct Placed {
     pub offset: u64,
 }
 
+/// Takes bytes, piece by piece.
+pub(crate) type Put<'a> = dyn FnMut(&[u8]) -> Result<(), StoreError> + 'a;
+
 /// A place in a pack that is being written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark {
@@ -149,17 +152,28 @@ impl PackWriter {
     }
 
     /// Puts an entry as it lies in another pack, with a header for this one; `id` is what that pack's index says.
-    pub(crate) fn put_raw(&mut self, id: ObjectId, header: &[u8], deflated: &[u8]) -> Result<Placed, StoreError> {
+    /// `deflated` hands on what is deflated in it, in pieces. After an error the pack is to be dropped.
+    pub(crate) fn put_raw(
+        &mut self,
+        id: ObjectId,
+        header: &[u8],
+        deflated: &mut dyn FnMut(&mut Put<'_>) -> Result<(), StoreError>,
+    ) -> Result<Placed, StoreError> {
         if let Some(placed) = self.find(&id) {
             return Ok(placed);
         }
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(header);
-        crc.update(deflated);
-        self.note(id, crc.finalize())?;
         let placed = Placed { id, offset: self.offset };
-        self.file.write_all(header).and_then(|()| self.file.write_all(deflated)).map_err(self.failed("write"))?;
-        self.offset += (header.len() + deflated.len()) as u64;
+        let (mut crc, mut end) = (crc32fast::Hasher::new(), self.offset);
+        let path = self.file.get_ref().path().to_owned();
+        let mut put = |piece: &[u8]| {
+            crc.update(piece);
+            end += piece.len() as u64;
+            self.file.write_all(piece).map_err(StoreError::io("write", &path))
+        };
+        put(header)?;
+        deflated(&mut put)?;
+        self.note(id, crc.finalize())?;
+        self.offset = end;
         Ok(placed)
     }
 

@@ -191,3 +191,75 @@ fn chunks_go_with_their_file_out_of_any_pack() {
     assert_eq!(b.folder().verify(true).expect("verified").problems, [""; 0]);
     sites.settle();
 }
+
+/// A clone by plain git of `site`, where somebody commits this as the blob of `bad`, beside a file that is well; the
+/// bundle of that.
+fn bundle_with(sites: &Sites, site: &Site, name: &str, blob: &[u8]) -> std::path::PathBuf {
+    let clone = sites.dir().join(name);
+    let run = |dir: &Path, args: &[&str]| {
+        let output = git(dir, args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    };
+    let (from, to) = (site.root.to_str().expect("UTF-8"), clone.to_str().expect("UTF-8"));
+    run(sites.dir(), &["clone", "--quiet", "--no-checkout", from, to]);
+    fs::write(clone.join("blob"), blob).expect("written");
+    let id = run(&clone, &["hash-object", "-w", "blob"]);
+    let well = run(&clone, &["hash-object", "-w", "/dev/null"]);
+    run(&clone, &["read-tree", "HEAD"]);
+    for (path, id) in [("bad", id), ("well", well)] {
+        run(&clone, &["update-index", "--add", "--cacheinfo", &format!("100644,{id},{path}")]);
+    }
+    let who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"];
+    run(&clone, &[&who[..], &["commit", "--quiet", "--message", "by hand"]].concat());
+    let bundle = clone.join("bundle");
+    run(&clone, &["bundle", "create", "--quiet", "bundle", "origin/main..main"]);
+    bundle
+}
+
+#[test]
+fn recipes_that_lie_stop_nobody_and_write_nothing() {
+    let sites = Sites::new(1);
+    let site = &sites.sites[0];
+    site.write("film", noise(9 << 20, 1));
+    site.capture();
+    let good = String::from_utf8(blob(site, "film")).expect("text");
+    let sum = good.lines().nth(2).expect("a sum");
+    let first = good.lines().nth(3).expect("a chunk");
+    let (first_id, len) = first.split_once(' ').expect("two words");
+    let longer = format!("{first_id} {}", len.parse::<u32>().expect("a number") + 1);
+    // The sum of another file; a chunk that is not as long as it says.
+    let lies = [
+        good.replace(sum, &format!("sha256 {}", "0".repeat(64))),
+        good.replace(first, &longer).replace("size 9437184", "size 9437185"),
+        "foldersync-recipe 1\nsize 18446744073709551616\n".to_owned(),
+    ];
+    for (at, lie) in lies.iter().enumerate() {
+        let bundle = bundle_with(&sites, site, &format!("lie {at}"), lie.as_bytes());
+        let report = site.folder().bundle_apply(&bundle).expect("taken");
+        let left_out: Vec<&str> = report.left_out.iter().map(|left_out| left_out.path.as_str()).collect();
+        assert_eq!(left_out, ["bad"], "{report:?}");
+        assert!(site.path("well").exists() && !site.path("bad").exists());
+        site.remove("well");
+        site.capture();
+    }
+}
+
+#[test]
+fn a_recipe_whose_chunks_nobody_has_is_refused() {
+    let sites = Sites::new(1);
+    let site = &sites.sites[0];
+    site.write("film", noise(9 << 20, 1));
+    site.capture();
+    let good = String::from_utf8(blob(site, "film")).expect("text");
+    let id = good.lines().nth(3).and_then(|line| line.split(' ').next()).expect("a chunk");
+    // No blob at all, and something that is no blob.
+    for other in ["1".repeat(40), site.head().expect("a head").to_string()] {
+        let lie = good.replace(id, &other);
+        let bundle = bundle_with(&sites, site, &format!("lie {}", &other[..4]), lie.as_bytes());
+        let head = site.head();
+        site.folder().bundle_apply(&bundle).expect_err("refused");
+        assert_eq!(site.head(), head);
+        site.check();
+    }
+}

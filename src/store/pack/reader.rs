@@ -302,9 +302,14 @@ impl Pack {
         if offset >= end {
             return Err(self.damaged("an entry is outside of it"));
         }
-        let begin =
-            self.data.read(offset..end.min(offset + MAX_ENTRY_HEADER as u64)).map_err(|error| self.unread(error))?;
-        let header = EntryHeader::parse(&begin).map_err(|error| self.damaged(error))?;
+        let (mut begin, mut len) = ([0; MAX_ENTRY_HEADER], 0);
+        let read = self.data.pieces(offset..end.min(offset + MAX_ENTRY_HEADER as u64), |piece| {
+            begin[len..len + piece.len()].copy_from_slice(piece);
+            len += piece.len();
+            io::Result::Ok(())
+        });
+        read.map_err(|error| self.unread(error))?;
+        let header = EntryHeader::parse(&begin[..len]).map_err(|error| self.damaged(error))?;
         if header.len as u64 > end - offset {
             return Err(self.damaged("an entry is cut off"));
         }

@@ -89,13 +89,13 @@ def installed(names: list[str]) -> list[type[Tool]]:
 
 
 def writer(out: Path | None) -> Callable[[Record], None]:
-    """Prints records, or adds them to a file."""
+    """Adds records to a file, or prints them."""
 
-    def write(record: Record) -> None:
-        with open(out or "/dev/stdout", "a", encoding="utf-8") as file:
+    def add(record: Record) -> None:
+        with open(str(out), "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    return write
+    return add if out else lambda record: print(json.dumps(record), flush=True)
 
 
 def run(options: argparse.Namespace, own_network: bool) -> bool:
@@ -104,10 +104,10 @@ def run(options: argparse.Namespace, own_network: bool) -> bool:
     workloads = [WORKLOADS[name] for name in chosen(options.workloads, list(WORKLOADS))]
     if not own_network:
         say("no network of one's own here, so what is sent remains unknown")
-    scratch = Path(tempfile.mkdtemp(prefix="compare-", dir=options.scratch))
     write = writer(options.out)
-    write({"machine": describe(scratch)})
+    scratch = Path(tempfile.mkdtemp(prefix="compare-", dir=options.scratch)).resolve()
     try:
+        write({"machine": describe(scratch)})
         plan = Plan(tools, workloads, options.rounds, options.scale, options.limit, scratch, own_network, write)
         return measure(plan)
     finally:

@@ -19,13 +19,24 @@ def value(file: str, name: str, separator: str) -> str:
 
 
 def file_system(path: Path) -> str:
-    """The kind of file system that a folder is on."""
-    best, kind = "", "unknown"
+    """The kind of file system that a folder is on, and what makes it unlike most people's."""
+    best, device, kind, options = "", "", "unknown", ""
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mounted, type_of, *_ = line.split()
+        mounted_device, mounted, *rest = line.split()
         if f"{path.resolve()}/".startswith(f"{mounted.rstrip('/')}/") and len(mounted) >= len(best):
-            best, kind = mounted, type_of
-    return kind
+            best, device, kind, options = mounted, mounted_device, rest[0], rest[1]
+    remarks = [option for option in options.split(",") if option in ("discard", "sync", "dirsync")]
+    if kind == "ext4" and not has_journal(device):
+        remarks.append("no journal")
+    return f"{kind} ({', '.join(remarks)})" if remarks else kind
+
+
+def has_journal(device: str) -> bool:
+    """Whether an ext4 has a journal; where the kernel does not say, it has, as nearly all have."""
+    try:
+        return "data=" in Path(f"/proc/fs/ext4/{Path(device).resolve().name}/options").read_text()
+    except OSError:
+        return True
 
 
 def describe(scratch: Path) -> str:

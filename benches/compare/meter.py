@@ -20,7 +20,8 @@ class Cost:
 
     seconds: float
     cpu_seconds: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
+    """Unknown where a command ended before it could be looked at."""
     sent_bytes: int
 
 
@@ -56,7 +57,7 @@ class Meter:
         self._ended.set()
         self._watch.join()
         peak = max(self._peak, self._processes.peak_of_commands)
-        self.cost = Cost(round(seconds, 4), round(cpu, 3), peak, sent)
+        self.cost = Cost(round(seconds, 4), round(cpu, 3), peak or None, sent)
 
     def _look_at_memory(self) -> None:
         ended = False

@@ -40,7 +40,7 @@ def enter_own_network() -> bool:
     if OWN_NETWORK in os.environ:
         bring_up_loopback()
         return True
-    for options in (["--net"], ["--map-root-user", "--net"]):
+    for options in (["--net"], ["--map-current-user", "--keep-caps", "--net"]):
         command = ["unshare", *options]
         if shutil.which("unshare") and not subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode:
             os.environ[OWN_NETWORK] = "1"
@@ -203,8 +203,8 @@ class Processes:
         finally:
             timer.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
-        # A new process starts with the peak of this one, which says nothing of the command.
-        if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+        # A new process starts with the peak of this one, which says nothing of the command. The kernel rounds.
+        if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 1024:
             self.peak_of_commands = max(self.peak_of_commands, usage.ru_maxrss * 1024)
         return bool(late)
 

@@ -170,6 +170,7 @@ class Course:
 
     def step_restore(self, meter: Meter, _: str) -> None:
         """The version of a file before its last change."""
+        self.tool.prepare_restore()
         with meter:
             restored = self.tool.restore(self.changed)
         if digest(restored) != self.old:

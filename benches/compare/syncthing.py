@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import tempfile
+import time
 import urllib.parse
 import xml.etree.ElementTree as xml
 from pathlib import Path
@@ -66,7 +66,6 @@ class Syncthing(Tool):
     own_names = frozenset({".stfolder", ".stversions"})
 
     def prepare(self) -> None:
-        self.sockets = Path(tempfile.mkdtemp(dir="/tmp", prefix="compare-"))
         ports = {side: free_port() for side in (self.a, self.b)}
         for side in ports:
             self.run(side, "syncthing", "generate", f"--home={side.home}", "--no-default-folder")
@@ -81,8 +80,8 @@ class Syncthing(Tool):
         self.processes.wait_until_calm(longest=10)
 
     def socket(self, side: Side) -> Path:
-        """Where the daemon of a side is asked; the path of a socket has to be short."""
-        return self.sockets / side.home.parent.name
+        """Where the daemon of a side is asked; the path of a socket has to be short, and so that of the scratch."""
+        return self.scratch / side.home.parent.name
 
     def configure(self, side: Side, devices: dict[Side, str], ports: dict[Side, int]) -> None:
         """Both devices, and a folder that is paused until the clock starts."""
@@ -167,6 +166,13 @@ class Syncthing(Tool):
 
     def start_watching(self) -> None:
         self.processes.wait_until_calm()
+
+    def note_version(self) -> None:
+        # It names what it keeps by the second, and of two with one name only one stays.
+        time.sleep(1.1)
+
+    def prepare_restore(self) -> None:
+        self.note_version()
 
     def restore(self, path: str) -> Path:
         """On `b`, which holds what it replaced."""

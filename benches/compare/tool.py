@@ -93,6 +93,9 @@ class Tool(ABC):
     def note_version(self) -> None:
         """The present version is the one that `restore` will be asked for. Not measured."""
 
+    def prepare_restore(self) -> None:
+        """What comes right before `restore`, not measured."""
+
     def restore(self, path: str) -> Path:
         """The noted version of a file; where it has been put."""
         raise NotImplementedError

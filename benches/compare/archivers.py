@@ -36,6 +36,16 @@ class Git(Tool):
     own_names = frozenset({".git"})
 
     def prepare(self) -> None:
+        self.configure()
+        self.port = free_port()
+        self.start(
+            self.a, "git", "daemon", "--listen=127.0.0.1", f"--port={self.port}", "--reuseaddr", "--export-all",
+            f"--base-path={self.a.tree.parent}", self.a.tree,
+        )  # fmt: skip
+        self.processes.wait(lambda: is_open(self.port), "the git daemon")
+
+    def configure(self) -> None:
+        """Who commits, and that nothing is done in the background."""
         for side in (self.a, self.b):
             (side.home / ".gitconfig").write_text(GIT_SETTINGS)
 
@@ -47,13 +57,7 @@ class Git(Tool):
     def first(self) -> None:
         self.run(self.a, "git", "init", "-q")
         self.capture()
-        port = free_port()
-        self.start(
-            self.a, "git", "daemon", "--listen=127.0.0.1", f"--port={port}", "--reuseaddr", "--export-all",
-            f"--base-path={self.a.tree.parent}", self.a.tree,
-        )  # fmt: skip
-        self.processes.wait(lambda: is_open(port), "the git daemon")
-        self.run(self.b, "git", "clone", "-q", f"git://127.0.0.1:{port}/{self.a.tree.name}", self.b.tree)
+        self.run(self.b, "git", "clone", "-q", f"git://127.0.0.1:{self.port}/{self.a.tree.name}", self.b.tree)
 
     def sync(self, changed: str | None) -> None:
         self.capture()
@@ -85,6 +89,9 @@ class GitAnnex(Git):
     over_network = False
     watches = True
 
+    def prepare(self) -> None:
+        self.configure()
+
     def annex(self, side: Side, *arguments: str) -> None:
         """One of its commands."""
         self.run(side, "git", "annex", *arguments)
@@ -111,9 +118,7 @@ class GitAnnex(Git):
 
     def start_watching(self) -> None:
         for side in (self.b, self.a):
-            self.processes.start(
-                ["git-annex", "assistant", "--foreground"], side.tree, self.environment(side)
-            )
+            self.processes.start(["git-annex", "assistant", "--foreground"], side.tree, self.environment(side))
         self.processes.wait_until_calm()
 
     def stop_watching(self) -> None:

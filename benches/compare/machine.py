@@ -42,7 +42,8 @@ def has_journal(device: str) -> bool:
 def describe(scratch: Path) -> str:
     """One line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    cores = len(os.sched_getaffinity(0))
     return (
-        f"{value('/proc/cpuinfo', 'model name', ':')}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory, "
+        f"{value('/proc/cpuinfo', 'model name', ':')}, {cores} cores, {memory:.0f} GiB of memory, "
         f"Linux {platform.release()}, {value('/etc/os-release', 'PRETTY_NAME', '=')}, {file_system(scratch)}"
     )

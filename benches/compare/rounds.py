@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from random import uniform
-from subprocess import run
+from subprocess import SubprocessError, run
 
 from data import CHANGES, Manifest, Workload, differences, digest, make, pick
 from meter import Meter
@@ -85,7 +86,7 @@ class Course:
             for step in self.workload.steps:
                 if self.applies(step):
                     self.one(step)
-        except (Failed, OSError, KeyError, StopIteration, ValueError) as error:
+        except (Failed, OSError, SubprocessError, HTTPException, LookupError, StopIteration, ValueError) as error:
             if isinstance(error, TimedOut):
                 self.plan.given_up.add((self.kind.name, self.workload.name))
             self.record(step, error=f"{type(error).__name__}: {error}", timed_out=isinstance(error, TimedOut))

@@ -54,8 +54,8 @@ class Syncthing(Tool):
     packages = ("syncthing",)
     version_command = ("syncthing", "--version")
     how = (
-        "two daemons with simple versioning (5 copies kept); a rescan is asked for where the others get a command; live "
-        "with its watcher as it is set by default; restore over its own interface"
+        "two daemons with simple versioning (5 copies kept); a rescan is asked for where the others get a command; "
+        "live with its watcher as it is set by default; restore over its own interface"
     )
     lacks = (
         "keeps a whole copy of each file that it replaces, on the side that is written to, because it is told to here "

@@ -23,7 +23,7 @@ STEPS = {
 }
 
 
-def figure(cell: Cell, value: Callable[[Record], Any]) -> float | None:
+def figure(cell: Cell, value: Callable[[dict[str, Any]], Any]) -> float | None:
     """The median of what is known."""
     values = [value(record) for record in cell if record["good"]]
     return median(values) if values and None not in values else None
@@ -41,18 +41,33 @@ def in_seconds(count: float | None) -> str:
     return "-" if count is None else f"{count:.2f}" if count < 10 else f"{count:.1f}"
 
 
+def seconds_of(name: str) -> Callable[[Cell], str]:
+    """The text for a field of seconds."""
+    return lambda cell: in_seconds(figure(cell, lambda record: record[name]))
+
+
+def mib_of(name: str) -> Callable[[Cell], str]:
+    """The text for a field of bytes."""
+    return lambda cell: in_mib(figure(cell, lambda record: record[name]))
+
+
+def mib_of_both(name: str) -> Callable[[Cell], str]:
+    """The text for a field of bytes on either side."""
+
+    def text(cell: Cell) -> str:
+        on_a = figure(cell, lambda record: record[name][0])
+        on_b = figure(cell, lambda record: record[name][1])
+        return f"{in_mib(on_a)} / {in_mib(on_b)}"
+
+    return text
+
+
 FIGURES: dict[str, tuple[str, Callable[[Cell], str]]] = {
-    "seconds": ("Seconds", lambda cell: in_seconds(figure(cell, lambda one: one["seconds"]))),
-    "cpu": ("Processor seconds, both sides", lambda cell: in_seconds(figure(cell, lambda one: one["cpu_seconds"]))),
-    "memory": (
-        "Peak memory of the largest process, MiB",
-        lambda cell: in_mib(figure(cell, lambda one: one["peak_memory_bytes"])),
-    ),
-    "sent": ("Sent over the loopback, MiB", lambda cell: in_mib(figure(cell, lambda one: one["sent_bytes"]))),
-    "history": (
-        "Disk that the step added beside the files, MiB, on a / on b",
-        lambda cell: " / ".join(in_mib(figure(cell, lambda one, side=side: one["added_bytes"][side])) for side in (0, 1)),
-    ),
+    "seconds": ("Seconds", seconds_of("seconds")),
+    "cpu": ("Processor seconds, both sides", seconds_of("cpu_seconds")),
+    "memory": ("Peak memory of the largest process, MiB", mib_of("peak_memory_bytes")),
+    "sent": ("Sent over the loopback, MiB", mib_of("sent_bytes")),
+    "history": ("Disk that the step added beside the files, MiB, on a / on b", mib_of_both("added_bytes")),
 }
 
 
@@ -75,9 +90,9 @@ def table(records: list[Record], tools: dict[str, type[Tool]], names: Iterable[s
     for record in steps:
         scale = "" if record["scale"] == 1 else f" at {record['scale']:g}"
         rows[f"{record['workload']}{scale}", str(record["step"])][str(record["tool"])].append(record)
-    rounds = {record["round"] for record in steps}
+    count = max((len(cell) for cells in rows.values() for cell in cells.values()), default=0)
     for machine in machines:
-        yield f"On {machine}. The median of {len(rounds)} round{'s' * (len(rounds) != 1)}."
+        yield f"On {machine}. The median of {count} round{'s' * (count != 1)}."
     for name in names:
         heading, text = FIGURES[name]
         yield from ("", f"**{heading}**", "", f"| | {' | '.join(used)} |", f"|---|{'---:|' * len(used)}")

@@ -169,7 +169,14 @@ fn files() -> Roff {
         "~/.config/foldersync/device.key",
         "The secret key of this device, made on first need, readable by its owner alone. Copy it to no other device.",
     );
-    entry(&mut roff, "DIR/.git", "The repository of a folder, an ordinary git repository.");
+    entry(
+        &mut roff,
+        "DIR/.git",
+        "The repository of a folder, an ordinary git repository. Files above 8 MiB are kept in chunks, so that a change \
+         costs what changed; the branch foldersync/chunks keeps them from git gc, and a plain checkout by git shows a \
+         list of them in place of such a file. In DIR, git config foldersync.largeFileThreshold 64m sets another \
+         limit, for what is captured from then on.",
+    );
     entry(&mut roff, "DIR/.foldersync", "The repository of a folder that was made with init --alongside.");
     entry(&mut roff, "DIR/.gitignore", "What is left out of the folder, by the rules of git.");
     roff
@@ -202,7 +209,7 @@ const DOCUMENTS: [(&str, &str); 21] = [
         "show",
         "a REVISION: number, commit, verb, path, kind, content, size, modified, captured, device, subject, renamed_from",
     ),
-    ("diff", "from, to, from_size, to_size, binary, text (null where binary)"),
+    ("diff", "from, to, from_size, to_size, binary, changed (bytes, of large files), text (null where binary)"),
     ("revert, restore, conflicts resolve", "head, changes, captured_first, left_out"),
     ("conflicts", "conflicts (each path, copy, device, time)"),
     (

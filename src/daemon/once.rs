@@ -1,7 +1,7 @@
 //! Exchanges with devices while no daemon runs: a network that lives as long as they last.
 //!
 //! For cron, and for whoever says `exchange`. It dials the peers that are meant, does one exchange after the other, and
-//! closes. Whoever dials this device meanwhile is let in if it is a peer, and hears nothing. It keeps nothing but the
+//! closes. Nobody is let in meanwhile. It keeps nothing but the
 //! addresses at which peers were found; a kill costs what a lost connection costs.
 
 use std::collections::BTreeMap;
@@ -17,12 +17,12 @@ use crate::transport::TransportError;
 use crate::transport::network::{Gate, Link, Network, NetworkOptions};
 use crate::transport::throttle::Limiter;
 
-/// Lets in the configured peers.
-struct Peers(Vec<DeviceId>);
+/// Lets nobody in: a daemon there would take a connection of its own for the newer one, and close the one that is used.
+struct Closed;
 
-impl Gate for Peers {
-    fn admits(&self, device: DeviceId) -> bool {
-        self.0.contains(&device)
+impl Gate for Closed {
+    fn admits(&self, _: DeviceId) -> bool {
+        false
     }
 
     fn pairs(&self) -> bool {
@@ -55,7 +55,6 @@ impl Once {
     pub fn open(home: &Home, context: &Context) -> Result<Self, DaemonError> {
         let config = home.load()?;
         let secret = home.device_key()?.secret();
-        let admitted: Vec<_> = config.peers.values().filter_map(|peer| peer.key().copied()).collect();
         let relay = relay::choice(&config.device)?;
         let open = |port| {
             let options = NetworkOptions {
@@ -65,7 +64,7 @@ impl Once {
                 relay: relay.clone(),
                 local_discovery: config.device.local_discovery(),
             };
-            Network::open(options, Arc::new(Peers(admitted.clone())))
+            Network::open(options, Arc::new(Closed))
         };
         let network = match open(config.device.port()) {
             Err(TransportError::PortInUse { .. }) => open(0)?,

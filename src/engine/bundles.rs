@@ -99,6 +99,7 @@ impl Folder {
         let (mut report, tip) = self.open_bundle(file)?;
         let checked = self.check(open(file)?, &work.objects, &FROM_A_PERSON).map_err(about(file))?;
         let admitted = checked.admit(&self.store.pack_dir())?;
+        self.store.keep_chunks(&admitted.chunks)?;
         report.revisions = admitted.commits.len() as u64;
         report.objects = admitted.objects;
         let joined = work.join(Some(tip))?;

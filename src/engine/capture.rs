@@ -5,13 +5,17 @@
 //! next time if it does not come to rest. After a kill before the refs move, nothing has happened; after it, the table
 //! may be behind, and the next capture reads the files again and finds their content recorded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::change::{Change, Edit};
 use crate::clock::Timestamp;
+use crate::engine::checkout::holds;
 use crate::engine::error::EngineError;
 use crate::engine::folder::{Folder, Work};
 use crate::engine::order::commit_order;
@@ -23,9 +27,10 @@ use crate::monitor::Stage;
 use crate::path::SyncPath;
 use crate::store::Wait;
 use crate::store::burst::{Burst, NewCommit};
+use crate::store::large::{self, recipe};
 use crate::store::pack::{PackedBlob, Packer};
 use crate::store::tree::{self, At};
-use crate::store::{ObjectKind, Objects, object_id};
+use crate::store::{ObjectKind, Objects, StoreError, object_id};
 use crate::table::TableEdit;
 use crate::worktree::{OpenLeaf, Root, Scan, ScanOptions, Why, WorktreeError};
 
@@ -45,6 +50,8 @@ const AHEAD: usize = 2;
 /// How often a file that changes while it is read is tried again, and how long is waited in between.
 const RETRIES: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
+/// How long is waited at a time for a file system's clock.
+const TICK: Duration = Duration::from_millis(4);
 
 impl Folder {
     /// Captures what changed: everything, or just these paths and what lies below them.
@@ -180,12 +187,14 @@ impl Work<'_> {
         let mut burst =
             Burst::begin(self.objects.clone(), &self.folder.store.pack_dir(), self.tree_of(parent)?, parent)?;
         let known = |path: &SyncPath| known.get(path).copied().unwrap_or_default();
-        let root = &self.root;
+        let large_from = self.folder.large_from;
+        let files = Files { root: &self.root, known: &known, large_from };
+        let source = Source { files, objects: &self.objects, threads: cx.threads };
         let committer = self.folder.signature(now.secs);
         let mut left_out = Vec::new();
 
         let objects = changes.iter().any(|change| change.new.is_some() && is_file(change.old)).then_some(&self.objects);
-        read_in_order(root, &changes, cx.threads, objects, &known, |change, outcome| -> Result<(), EngineError> {
+        read_in_order(&files, &changes, cx.threads, objects, |change, outcome| -> Result<(), EngineError> {
             let mut change = change.clone();
             let mut blob = None;
             let mut mtime = None;
@@ -195,7 +204,7 @@ impl Work<'_> {
                     left_out.push(LeftOut { path: change.path.to_string(), why });
                     return Ok(());
                 }
-                Some(Outcome::Large(leaf)) => match stream(root, &mut burst, &change.path, leaf)? {
+                Some(Outcome::Large(leaf)) => match stream(&source, &mut burst, &change, leaf)? {
                     Ok(reading) => {
                         change.new = Some(reading.entry);
                         mtime = Some(reading.mtime);
@@ -205,6 +214,7 @@ impl Work<'_> {
                             path: change.path.clone(),
                             row: Some((reading.entry, reading.fingerprint)),
                         });
+                        blob = reading.blob;
                     }
                     Err(why) => {
                         left_out.push(LeftOut { path: change.path.to_string(), why });
@@ -256,6 +266,7 @@ impl Work<'_> {
         cx.monitor.end(Stage::Capture);
         self.left_out.append(&mut left_out);
         if let Some(done) = done {
+            self.folder.store.keep_chunks(&done.chunks)?;
             self.advance(done.head)?;
         }
         self.record(edits);
@@ -347,6 +358,22 @@ struct Known {
     size: u64,
 }
 
+/// Files to be read.
+#[derive(Clone, Copy)]
+struct Files<'a> {
+    root: &'a Root,
+    known: &'a (dyn Fn(&SyncPath) -> Known + Sync),
+    /// Files with more bytes are kept in chunks.
+    large_from: u64,
+}
+
+/// Where large files are read from, and with what.
+struct Source<'a> {
+    files: Files<'a>,
+    objects: &'a Objects,
+    threads: usize,
+}
+
 /// Where the changes are cut into what is read at a time.
 fn blocks<'a>(changes: &'a [Change], size: &dyn Fn(&SyncPath) -> u64) -> Vec<&'a [Change]> {
     let (mut blocks, mut begin, mut bytes) = (Vec::new(), 0, 0_u64);
@@ -367,21 +394,18 @@ fn blocks<'a>(changes: &'a [Change], size: &dyn Fn(&SyncPath) -> u64) -> Vec<&'a
 /// Reads what arrives on several threads and hands everything on in the order of `changes`. Each thread takes every
 /// n-th block, and is never more than a few ahead, so that memory is bounded.
 fn read_in_order<'a>(
-    root: &'a Root,
+    files: &Files<'a>,
     changes: &'a [Change],
     threads: usize,
     objects: Option<&Objects>,
-    known: &(dyn Fn(&SyncPath) -> Known + Sync),
     mut take: impl FnMut(&'a Change, Option<Outcome<'a>>) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
-    let blocks = blocks(changes, &|path| known(path).size);
+    let blocks = blocks(changes, &|path| (files.known)(path).size);
     let threads = threads.clamp(1, blocks.len().max(1));
     let heavy = &Mutex::new(());
     if changes.len() <= 2 {
         let mut packer = Packer::new(objects.cloned());
-        return changes
-            .iter()
-            .try_for_each(|change| take(change, read_change(root, change, known, &mut packer, heavy)));
+        return changes.iter().try_for_each(|change| take(change, read_change(files, change, &mut packer, heavy)));
     }
     std::thread::scope(|scope| {
         let queues: Vec<mpsc::Receiver<Vec<Option<Outcome<'a>>>>> = (0..threads)
@@ -391,7 +415,7 @@ fn read_in_order<'a>(
                 let mut packer = Packer::new(objects.cloned());
                 scope.spawn(move || {
                     for block in blocks.iter().skip(thread).step_by(threads) {
-                        let read = block.iter().map(|change| read_change(root, change, known, &mut packer, heavy));
+                        let read = block.iter().map(|change| read_change(files, change, &mut packer, heavy));
                         if sender.send(read.collect()).is_err() {
                             return; // The one who commits has failed.
                         }
@@ -411,9 +435,8 @@ fn read_in_order<'a>(
 }
 
 fn read_change<'root>(
-    root: &'root Root,
+    files: &Files<'root>,
     change: &Change,
-    known: &dyn Fn(&SyncPath) -> Known,
     packer: &mut Packer,
     heavy: &Mutex<()>,
 ) -> Option<Outcome<'root>> {
@@ -423,7 +446,7 @@ fn read_change<'root>(
         if attempt > 0 {
             std::thread::sleep(RETRY_PAUSE);
         }
-        outcome = match read(root, &change.path, known(&change.path), packer, heavy) {
+        outcome = match read(files, &change.path, packer, heavy) {
             Ok(Some(outcome)) => return Some(outcome),
             Ok(None) => Outcome::LeftOut("changes while it is read; it is captured once it rests".to_owned()),
             Err(error) => return Some(Outcome::LeftOut(error.to_string())),
@@ -434,12 +457,13 @@ fn read_change<'root>(
 
 /// Reads one path; `None` if it changed meanwhile.
 fn read<'root>(
-    root: &'root Root,
+    files: &Files<'root>,
     path: &SyncPath,
-    known: Known,
     packer: &mut Packer,
     heavy: &Mutex<()>,
 ) -> Result<Option<Outcome<'root>>, WorktreeError> {
+    let Files { root, large_from, .. } = *files;
+    let known = (files.known)(path);
     let Some(mut leaf) = root.open_leaf(path)? else {
         return Ok(Some(match root.look(path)? {
             crate::worktree::OnDisk::Folder { .. } => Outcome::Read(Box::new(Reading {
@@ -453,8 +477,9 @@ fn read<'root>(
         }));
     };
     // What has grown since it was looked at may not have its place in a block.
+    let is_large = leaf.kind != Kind::Symlink && leaf.size > large_from;
     let in_memory = if is_file(known.base) { CHANGED_IN_MEMORY } else { IN_MEMORY };
-    if leaf.size > in_memory || leaf.size > known.size.max(BLOCK_BYTES) {
+    if is_large || leaf.size > in_memory || leaf.size > known.size.max(BLOCK_BYTES) {
         return Ok(Some(Outcome::Large(leaf)));
     }
     let heavy = (leaf.size > ONE_AT_A_TIME && is_file(known.base))
@@ -465,6 +490,10 @@ fn read<'root>(
         Ok(true) if content.len() as u64 == leaf.size => {}
         Ok(_) => return Ok(None),
         Err(error) => return Ok(Some(Outcome::LeftOut(format!("cannot be read: {error}")))),
+    }
+    if leaf.kind != Kind::Symlink && recipe::begins_as_one(&content) {
+        // Kept as a recipe, so that what begins as one always is one.
+        return Ok(root.open_leaf(path)?.map(Outcome::Large).or(Some(Outcome::Gone)));
     }
     let id = object_id(ObjectKind::Blob, &content);
     let previous = known.base.filter(|_| is_file(known.base)).map(|base| base.id);
@@ -495,28 +524,71 @@ fn trusted(leaf: &OpenLeaf<'_>) -> Fingerprint {
     if leaf.is_recent() { Fingerprint::default() } else { leaf.fingerprint }
 }
 
-/// Streams a large file into the burst; the inner error says why it was left out.
+/// Streams a large file into the burst, in chunks from a certain size on; the inner error says why it was left out.
 fn stream<'root>(
-    root: &'root Root,
+    source: &Source<'root>,
     burst: &mut Burst,
-    path: &SyncPath,
+    change: &Change,
     mut leaf: OpenLeaf<'root>,
 ) -> Result<Result<Reading, String>, EngineError> {
+    let Source { files: Files { root, large_from, .. }, objects, threads } = *source;
+    let path = Path::new(OsStr::from_bytes(change.path.as_bytes()));
+    let failed = |error| EngineError::io("read", path)(error);
+    let before = change.old.filter(|old| matches!(old.kind, Kind::File | Kind::Executable));
+    let before = before.map(|old| large::content(objects, &old.id).map(|content| (old.id, content)));
+    // Where what is recorded cannot be read, all is stored anew.
+    let before = before.and_then(Result::ok);
     for attempt in 0..=RETRIES {
         if attempt > 0 {
             std::thread::sleep(RETRY_PAUSE);
-            match root.open_leaf(path)? {
+            match root.open_leaf(&change.path)? {
                 Some(again) => leaf = again,
                 None => break,
             }
         }
         let size = leaf.size;
-        let id = burst.blob_from_stream(size, &mut leaf)?;
-        if let Some(id) = id
-            && leaf.unchanged().map_err(EngineError::io("read", std::path::Path::new(&path.to_string())))?
+        let mut begin = Vec::new();
+        let read = (&mut leaf).take(recipe::SIGNATURE.len() as u64).read_to_end(&mut begin);
+        if let Err(error) = read {
+            return Ok(Err(format!("cannot be read: {error}")));
+        }
+        let in_chunks = leaf.kind != Kind::Symlink && (size > large_from || recipe::begins_as_one(&begin));
+        if let Some((id, recorded)) = &before
+            && recorded.size() == size
+            && matches!(recorded, large::Content::Chunks(_)) != in_chunks
+            && holds(objects, root, &change.path, Entry { kind: leaf.kind, id: *id })?.is_some()
+            && leaf.unchanged().map_err(failed)?
+        {
+            // The same content is the same revision, whatever the threshold was when it was captured.
+            let entry = Entry { kind: leaf.kind, id: *id };
+            return Ok(Ok(Reading { entry, fingerprint: trusted(&leaf), mtime: leaf.mtime, size, blob: None }));
+        }
+        let mut content = begin.as_slice().chain(&mut leaf);
+        let stored = if in_chunks {
+            let shared: HashSet<ObjectId> = match &before {
+                Some((_, large::Content::Chunks(recipe))) => recipe.chunks().iter().map(|chunk| chunk.id).collect(),
+                _ => HashSet::new(),
+            };
+            let recipe = burst.chunks_from_stream(size, &mut content, threads, &|id| shared.contains(id));
+            recipe.map(|recipe| recipe.map(|recipe| (recipe.id(), Some(recipe))))
+        } else {
+            burst.blob_from_stream(size, &mut content).map(|id| id.map(|id| (id, None)))
+        };
+        let stored = match stored {
+            Err(error @ StoreError::TooLarge { .. }) => return Ok(Err(error.to_string())),
+            stored => stored?,
+        };
+        if in_chunks {
+            // So that it need not be read again to know that it is unchanged; nor by git, which reads no recipes.
+            while leaf.is_recent() {
+                std::thread::sleep(TICK);
+            }
+        }
+        if let Some((id, blob)) = stored
+            && leaf.unchanged().map_err(failed)?
         {
             let entry = Entry { kind: leaf.kind, id };
-            return Ok(Ok(Reading { entry, fingerprint: trusted(&leaf), mtime: leaf.mtime, size, blob: None }));
+            return Ok(Ok(Reading { entry, fingerprint: trusted(&leaf), mtime: leaf.mtime, size, blob }));
         }
     }
     Ok(Err("changes while it is read; it is captured once it rests".to_owned()))

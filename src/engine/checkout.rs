@@ -18,8 +18,9 @@ use crate::engine::report::{CaptureReport, LeftOut};
 use crate::entry::{Entry, Fingerprint, Kind};
 use crate::id::CommitId;
 use crate::path::SyncPath;
+use crate::store::large::{self, Recipe};
 use crate::store::tree::{self, At};
-use crate::store::{ObjectHasher, ObjectKind, Objects};
+use crate::store::{ObjectHasher, ObjectKind, Objects, StoreError};
 use crate::table::TableEdit;
 use crate::worktree::{ApplyError, Content, OnDisk, Refused, Root, Target};
 
@@ -46,11 +47,18 @@ impl Content for FromStore {
             Some(objects) => objects,
             None => self.first.lock().map_err(|_| io::Error::other("a thread failed"))?.clone(),
         };
-        let copied = objects.copy_blob(&entry.id, out);
+        let copied = match entry.kind {
+            Kind::Symlink => objects.copy_blob(&entry.id, out),
+            _ => objects.copy_file(&entry.id, out),
+        };
         if let Ok(mut idle) = self.idle.lock() {
             idle.push(objects);
         }
-        copied.map_err(io::Error::other)
+        copied.map_err(|error| match error {
+            // Somebody has sent what makes no sense; the repository is as it should be.
+            StoreError::Hostile { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
+            error => io::Error::other(error),
+        })
     }
 }
 
@@ -321,7 +329,7 @@ impl Work<'_> {
         let mut edits = Vec::new();
         for (((path, kind, size), wanted), base) in found.into_iter().zip(wanted).zip(bases) {
             let done = match wanted.leaf() {
-                Some(entry) if kind.is_some() => holds(&self.root, &path, entry)?.map(Some),
+                Some(entry) if kind.is_some() => holds(&self.objects, &self.root, &path, entry)?.map(Some),
                 None if kind.is_none() => Some(None),
                 _ => None,
             };
@@ -337,19 +345,41 @@ impl Work<'_> {
 }
 
 /// The row to record if the disk holds just `entry` at `path`.
-pub(crate) fn holds(root: &Root, path: &SyncPath, entry: Entry) -> Result<Option<(Entry, Fingerprint)>, EngineError> {
+pub(crate) fn holds(
+    objects: &Objects,
+    root: &Root,
+    path: &SyncPath,
+    entry: Entry,
+) -> Result<Option<(Entry, Fingerprint)>, EngineError> {
     match root.look(path)? {
         OnDisk::Folder { empty: true } if entry == Entry::EMPTY_FOLDER => Ok(Some((entry, Fingerprint::default()))),
         OnDisk::Leaf { kind, .. } if kind == entry.kind => {
             let Some(mut leaf) = root.open_leaf(path)? else { return Ok(None) };
-            let mut hasher = ObjectHasher::new(ObjectKind::Blob, leaf.size);
-            let size =
-                io::copy(&mut leaf, &mut hasher).map_err(EngineError::io("read", Path::new(&path.to_string())))?;
-            let unchanged = leaf.unchanged().map_err(EngineError::io("read", Path::new(&path.to_string())))?;
-            let same = size == leaf.size && hasher.finish() == entry.id && unchanged;
+            let failed = |error| EngineError::io("read", Path::new(&path.to_string()))(error);
+            let same = match recipe_of(objects, entry)? {
+                Some(recipe) if recipe.size() != leaf.size => false,
+                Some(recipe) => recipe.makes(&mut leaf).map_err(failed)?,
+                None => {
+                    let mut hasher = ObjectHasher::new(ObjectKind::Blob, leaf.size);
+                    io::copy(&mut leaf, &mut hasher).map_err(failed)? == leaf.size && hasher.finish() == entry.id
+                }
+            };
+            let same = same && leaf.unchanged().map_err(failed)?;
             Ok(same.then_some((entry, leaf.fingerprint)))
         }
         _ => Ok(None),
+    }
+}
+
+/// The recipe that an entry is, if it is one that can be read.
+fn recipe_of(objects: &Objects, entry: Entry) -> Result<Option<Recipe>, EngineError> {
+    if !matches!(entry.kind, Kind::File | Kind::Executable) {
+        return Ok(None);
+    }
+    match large::content(objects, &entry.id) {
+        Ok(large::Content::Chunks(recipe)) => Ok(Some(recipe)),
+        Ok(large::Content::Whole(_)) | Err(StoreError::Hostile { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

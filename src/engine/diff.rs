@@ -16,6 +16,7 @@ use super::report::Revision;
 use crate::entry::Kind;
 use crate::id::ObjectId;
 use crate::path::{SyncPath, quote};
+use crate::store::large::{self, Recipe};
 use crate::store::{ObjectKind, Objects};
 
 /// The largest content that is compared by lines; beyond it memory and patience end.
@@ -47,8 +48,13 @@ pub struct Side {
 pub enum Content {
     /// All of it; empty where nothing, or an empty folder, stands there.
     Bytes(Vec<u8>),
-    /// Too large to be compared; so many bytes.
-    Large(u64),
+    /// Too large to be compared.
+    Large {
+        /// Its bytes.
+        size: u64,
+        /// What it is made of, where that is known.
+        recipe: Option<Recipe>,
+    },
 }
 
 impl Content {
@@ -56,7 +62,7 @@ impl Content {
     pub fn size(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Large(size) => *size,
+            Self::Large { size, .. } => *size,
         }
     }
 }
@@ -83,6 +89,8 @@ pub struct FileDiff {
     pub new_kind: Option<Kind>,
     /// Bytes of it.
     pub new_size: u64,
+    /// How many of those bytes lie in chunks that were not there before, where both are large files.
+    pub changed: Option<u64>,
 }
 
 /// Compares two revisions, of one file or of two.
@@ -103,6 +111,11 @@ pub fn side(objects: &Objects, revision: &Revision) -> Result<Side, HistoryError
     };
     let content = match (revision.kind, revision.content) {
         (Some(Kind::EmptyFolder), _) | (_, None) => Content::Bytes(Vec::new()),
+        (Some(Kind::Symlink), Some(id)) => {
+            let mut target = Vec::new();
+            objects.read(ObjectKind::Blob, &id, &mut target)?;
+            Content::Bytes(target)
+        }
         (_, Some(id)) => content(objects, &id)?,
     };
     Ok(Side { path: revision.path.clone(), label, kind: revision.kind, content })
@@ -110,11 +123,15 @@ pub fn side(objects: &Objects, revision: &Revision) -> Result<Side, HistoryError
 
 /// Reads a content, unless it is too large to be compared.
 pub fn content(objects: &Objects, id: &ObjectId) -> Result<Content, HistoryError> {
-    if let Some((_, size)) = objects.header(id)?.filter(|&(_, size)| size > LARGEST) {
-        return Ok(Content::Large(size));
+    match large::content(objects, id)? {
+        large::Content::Whole(size) if size > LARGEST => return Ok(Content::Large { size, recipe: None }),
+        large::Content::Chunks(recipe) if recipe.size() > LARGEST => {
+            return Ok(Content::Large { size: recipe.size(), recipe: Some(recipe) });
+        }
+        large::Content::Whole(_) | large::Content::Chunks(_) => {}
     }
     let mut bytes = Vec::new();
-    objects.read(ObjectKind::Blob, id, &mut bytes)?;
+    objects.copy_file(id, &mut bytes)?;
     Ok(Content::Bytes(bytes))
 }
 
@@ -126,6 +143,12 @@ pub fn compare(old: &Side, new: &Side) -> FileDiff {
         old_size: old.content.size(),
         new_kind: new.kind,
         new_size: new.content.size(),
+        changed: match (&old.content, &new.content) {
+            (Content::Large { recipe: Some(old), .. }, Content::Large { recipe: Some(new), .. }) => {
+                Some(new.bytes_not_in(old))
+            }
+            _ => None,
+        },
     }
 }
 
@@ -300,7 +323,7 @@ mod tests {
         assert_eq!((diff.text, diff.old_size, diff.new_size), (Err(NoText::Binary), 5, 3));
         let late = [vec![b'x'; BINARY_LOOK], vec![0]].concat();
         assert!(compare(&old, &file("x", "@2", &late)).text.is_ok());
-        let large = Side { content: Content::Large(1 << 40), ..new };
+        let large = Side { content: Content::Large { size: 1 << 40, recipe: None }, ..new };
         assert_eq!(compare(&old, &large).text, Err(NoText::TooLarge));
         assert_eq!(compare(&old, &file("x", "@2", &vec![b'\n'; MOST_LINES + 1])).text, Err(NoText::TooLarge));
         assert_eq!(compare(&old, &file("x", "@2", &vec![b'\n'; MOST_DIFFERING + 2])).text, Err(NoText::TooLarge));

@@ -578,6 +578,7 @@ impl Folder {
             });
             let admitted = incoming.iter().try_for_each(|(begin, pack)| {
                 let admitted = pack?.index(&objects)?.verify(&objects)?.admit(&self.store.pack_dir())?;
+                self.store.keep_chunks(&admitted.chunks)?;
                 if admitted.tips.first() != Some(&begin.tip) {
                     let what = format!("bundle {}", begin.number);
                     let detail = "it does not bring the revision that was announced".to_owned();

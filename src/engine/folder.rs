@@ -63,6 +63,8 @@ pub struct Folder {
     pub(crate) store: Store,
     pub(crate) cx: Context,
     pub(crate) identity: Identity,
+    /// Files with more bytes are kept in chunks.
+    pub(crate) large_from: u64,
     id: RwLock<FolderId>,
 }
 
@@ -108,7 +110,8 @@ impl Folder {
         let device = settings.device.unwrap_or(DeviceId::from_bytes([0; 32]));
         let device_name = settings.device_name.unwrap_or_else(|| "unknown".to_owned());
         let identity = Identity { device, device_name, replica: settings.replica };
-        Ok(Self { store, cx, identity, id: RwLock::new(settings.folder) })
+        let large_from = settings.large_file_threshold;
+        Ok(Self { store, cx, identity, id: RwLock::new(settings.folder), large_from })
     }
 
     /// Its root.

@@ -91,6 +91,7 @@ impl Folder {
             to_label: label(&new),
             from_size: old.kind.map(|_| compared.old_size),
             to_size: new.kind.map(|_| compared.new_size),
+            changed: compared.changed,
             text: compared.text.ok(),
         })
     }
@@ -107,7 +108,7 @@ impl Folder {
         if let Some(mut leaf) = root.open_leaf(path)? {
             side.kind = Some(leaf.kind);
             side.content = if leaf.size > diff::LARGEST {
-                diff::Content::Large(leaf.size)
+                diff::Content::Large { size: leaf.size, recipe: None }
             } else {
                 let mut content = Vec::new();
                 leaf.read_to_end(&mut content).map_err(EngineError::io("read", &self.root().join(path.to_string())))?;

@@ -29,6 +29,7 @@ use crate::id::{CommitId, TreeId};
 use crate::monitor::Monitor;
 use crate::path::SyncPath;
 use crate::store::history::{HistoryIndex, Key, Row, Verb};
+use crate::store::large;
 use crate::store::tree;
 use crate::store::{Commit, ObjectKind, Objects, StoreError};
 
@@ -324,6 +325,10 @@ impl<'a> History<'a> {
         if revision.kind == Some(Kind::EmptyFolder) {
             return Ok(());
         }
+        if revision.kind != Some(Kind::Symlink) {
+            self.objects.copy_file(&id, out)?;
+            return Ok(());
+        }
         let mut content = Vec::new();
         self.objects.read(ObjectKind::Blob, &id, &mut content)?;
         out.write_all(&content).map_err(HistoryError::Write)
@@ -464,9 +469,10 @@ impl Reader<'_> {
             _ => self.objects.commit(id)?,
         };
         let message = commit.message();
-        let header = match row.entry {
-            Some(entry) if entry.kind != Kind::EmptyFolder => self.objects.header(&entry.id)?,
-            _ => None,
+        let size = match row.entry {
+            None | Some(Entry { kind: Kind::EmptyFolder, .. }) => None,
+            Some(Entry { kind: Kind::Symlink, id }) => self.objects.header(&id)?.map(|(_, size)| size),
+            Some(Entry { id, .. }) => large::content(self.objects, &id).ok().map(|content| content.size()),
         };
         let revision = Revision {
             number: row.number,
@@ -475,7 +481,7 @@ impl Reader<'_> {
             path: row.path,
             kind: row.entry.map(|entry| entry.kind),
             content: row.entry.map(|entry| entry.id),
-            size: header.map(|(_, size)| size),
+            size,
             modified: message.mtime.unwrap_or(Timestamp::new(commit.author.time, 0)),
             captured: Timestamp::new(commit.committer.time, 0),
             device: commit.author.name.clone(),

@@ -169,6 +169,8 @@ pub struct DiffReport {
     pub from_size: Option<u64>,
     /// Bytes of the other.
     pub to_size: Option<u64>,
+    /// Bytes of the other in chunks that the one has not, where both are large files.
+    pub changed: Option<u64>,
     /// A unified diff, empty where nothing differs; none where one of them is binary, or too large to compare.
     pub text: Option<Vec<u8>>,
 }

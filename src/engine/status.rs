@@ -30,7 +30,9 @@ impl Folder {
             let verb = match (base.leaf(), found.what.kind()) {
                 (None, Some(_)) => "add",
                 (Some(_), None) => "delete",
-                (Some(base), Some(_)) if super::checkout::holds(&root, &found.path, base)?.is_none() => "change",
+                (Some(base), Some(_)) if super::checkout::holds(&objects, &root, &found.path, base)?.is_none() => {
+                    "change"
+                }
                 _ => continue,
             };
             changes.push(PathChange { verb, path: found.path.clone() });

@@ -11,6 +11,7 @@ use crate::monitor::Stage;
 use crate::path::SyncPath;
 use crate::store::Wait;
 use crate::store::consolidate;
+use crate::store::large::{self, Content};
 use crate::store::pack::reader::{Pack, Packs};
 use crate::store::{ObjectKind, Objects, StoreError, object_id, tree};
 use crate::worktree::Root;
@@ -109,7 +110,7 @@ impl Folder {
             };
             if unchanged
                 && row.entry.kind != Kind::EmptyFolder
-                && super::checkout::holds(&root, &path, row.entry)?.is_none()
+                && super::checkout::holds(&self.store.objects(), &root, &path, row.entry)?.is_none()
             {
                 report
                     .problems
@@ -173,6 +174,25 @@ impl Check {
         self.buffer = content;
     }
 
+    /// Looks at the chunks of a large file.
+    fn chunks(&mut self, id: &ObjectId, what: &str) {
+        match large::content(&self.objects, id) {
+            Ok(Content::Whole(_)) => {}
+            Ok(Content::Chunks(recipe)) => {
+                for chunk in recipe.chunks() {
+                    if self.seen.insert(chunk.id) && self.object(ObjectKind::Blob, chunk.id, what) {
+                        let len = self.buffer.len();
+                        if len != chunk.len as usize {
+                            let problem = format!("chunk {} has {len} bytes, and not {}", chunk.id, chunk.len);
+                            self.report.problems.push(format!("{what}: {problem}"));
+                        }
+                    }
+                }
+            }
+            Err(error) => self.report.problems.push(format!("{what}: {error}")),
+        }
+    }
+
     /// Hashes a blob without holding a large one.
     fn blob(&mut self, id: ObjectId, what: &str) {
         self.report.objects += 1;
@@ -180,7 +200,7 @@ impl Check {
             Ok(Some((ObjectKind::Blob, size))) => {
                 let mut hasher = crate::store::ObjectHasher::new(ObjectKind::Blob, size);
                 match self.objects.copy_blob(&id, &mut hasher) {
-                    Ok(_) if hasher.finish() == id => return,
+                    Ok(_) if hasher.finish() == id => return self.chunks(&id, what),
                     Ok(_) => format!("object {id} does not hold what its id says"),
                     Err(error) => error.to_string(),
                 }

@@ -19,11 +19,13 @@
 //! `git gc`) the trees are compared with the parents'. Both may be mixed. Orderedness is a promise of whoever wrote the
 //! pack; should a receiver ever miss an object, [`BundleOptions::thorough`] compares trees for all.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use super::error::StoreError;
 use super::frames::FrameWriter;
+use super::large::{self, Content, Recipe};
 use super::objects::{ObjectKind, Objects};
 use super::pack::delta::{self, first_entry};
 use super::pack::entry::{EntryKind, HEADER_LEN, pack_header, write_header};
@@ -282,7 +284,7 @@ impl<'a> BundleWriter<'a> {
                 Some(base) => {
                     let item = Item { id: entry.id, base, chain, source: Source::Raw { pack: at, position } };
                     let reference = if matches!(base, Base::Whole(_)) { 0 } else { 20 };
-                    slice.push(item, 10 + reference + entry.deflated.len() as u64);
+                    slice.push(item, 10 + reference + entry.deflated_len());
                 }
                 None => self.whole(entry.id, slice)?,
             }
@@ -321,7 +323,7 @@ impl<'a> BundleWriter<'a> {
             let entry = self.packs.all()[at].entry(position)?;
             if entry.header.kind == EntryKind::Whole(kind) {
                 let source = Source::Raw { pack: at, position };
-                slice.push(Item { id, base: Base::Whole(kind), source, chain: 0 }, 10 + entry.deflated.len() as u64);
+                slice.push(Item { id, base: Base::Whole(kind), source, chain: 0 }, 10 + entry.deflated_len());
                 return Ok(());
             }
         }
@@ -329,9 +331,11 @@ impl<'a> BundleWriter<'a> {
         Ok(())
     }
 
-    /// Adds a blob that takes the place of `old`: as a pack has it, if it is a delta against that there; or whole.
-    fn content(&self, id: ObjectId, old: Option<ObjectId>, slice: &mut Slice) -> Result<(), StoreError> {
-        if let Some(old) = old
+    /// Adds a blob that takes the place of the `olds` of its path: as a pack has it, if it is a delta against the first
+    /// there; or whole. Of a large file, the chunks are added as well that those have not.
+    fn content(&self, id: ObjectId, olds: &[TreeId], slice: &mut Slice) -> Result<(), StoreError> {
+        self.chunks(id, olds, slice)?;
+        if let Some(old) = olds.first().map(|&old| ObjectId::from(old))
             && slice.find(&id).is_none()
             && let Some((at, _)) = self.packs.find(&id)
             && let Some(pack) = self.packs.all().get(at).filter(|pack| pack.is_sorted() || pack.objects() <= BIG_PACK)
@@ -342,11 +346,33 @@ impl<'a> BundleWriter<'a> {
             let chain = slice.chain(base);
             if pack.base(&entry)?.is_some_and(|base| pack.id(base) == old) && chain <= MAX_CHAIN {
                 let item = Item { id, base, source: Source::Raw { pack: at, position }, chain };
-                slice.push(item, 30 + entry.deflated.len() as u64);
+                slice.push(item, 30 + entry.deflated_len());
                 return Ok(());
             }
         }
         self.whole(id, slice)
+    }
+
+    /// Adds the chunks of a large file that it does not share with the `olds` of its path.
+    fn chunks(&self, id: ObjectId, olds: &[TreeId], slice: &mut Slice) -> Result<(), StoreError> {
+        let recipe = |id: &ObjectId| match large::content(self.objects, id) {
+            Ok(Content::Chunks(recipe)) => Ok(Some(recipe)),
+            // What only looks like a recipe has no chunks, nor has the target of a link.
+            Ok(Content::Whole(_)) | Err(StoreError::Hostile { .. } | StoreError::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let Some(new) = recipe(&id)? else { return Ok(()) };
+        let mut shared = HashSet::new();
+        for old in olds {
+            let old = ObjectId::from(*old);
+            if matches!(self.objects.header(&old)?, Some((ObjectKind::Blob, _))) {
+                shared.extend(recipe(&old)?.iter().flat_map(Recipe::chunks).map(|chunk| chunk.id));
+            }
+        }
+        for chunk in new.chunks().iter().filter(|chunk| !shared.contains(&chunk.id)) {
+            self.whole(chunk.id, slice)?;
+        }
+        Ok(())
     }
 
     /// Adds what a commit's trees have and its parents' have not.
@@ -411,7 +437,7 @@ impl<'a> BundleWriter<'a> {
             if entry.is_tree() {
                 self.compare_trees(&below, entry.id.as_tree(), depth + 1, slice)?;
             } else {
-                self.content(entry.id, below.first().map(|&old| old.into()), slice)?;
+                self.content(entry.id, &below, slice)?;
             }
         }
         let id = ObjectId::from(new);
@@ -469,10 +495,14 @@ impl<'a> BundleWriter<'a> {
             entry.clear();
             match &item.source {
                 Source::Raw { pack, position } => {
-                    let raw = self.packs.all()[*pack].entry(*position)?;
+                    let pack = &self.packs.all()[*pack];
+                    let raw = pack.entry(*position)?;
                     write_header(&mut entry, kind, raw.header.size);
-                    put(&entry)?;
-                    offset = put(raw.deflated)?;
+                    offset = put(&entry)?;
+                    pack.deflated(&raw, &mut |piece| {
+                        offset = put(piece)?;
+                        Ok(())
+                    })?;
                     continue;
                 }
                 Source::Object => {

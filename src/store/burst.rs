@@ -16,18 +16,19 @@
 //! replace. Git wants each pack complete, so what they stand on comes
 //! behind the last commit, as it lies in the pack that has it: a copy, which goes when packs are gathered.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::commit::{Commit, Signature};
 use super::error::StoreError;
+use super::large;
 use super::objects::{ObjectKind, Objects, object_id};
 use super::pack::delta::{self, first_entry};
 use super::pack::entry::{EntryKind, write_header};
 use super::pack::writer::Placed;
-use super::pack::{MAX_CHAIN, PackWriter, PackedBlob};
+use super::pack::{Deflater, MAX_CHAIN, PackWriter, PackedBlob};
 use super::tree::{TREE_MODE, entries, name_order, write_entry};
 use crate::change::Edit;
 use crate::entry::{Entry, Kind};
@@ -78,6 +79,8 @@ pub struct BurstDone {
     pub objects: u64,
     /// The bytes of the pack.
     pub bytes: u64,
+    /// The chunks of large files that it has brought: to be kept (see [`super::large`]).
+    pub chunks: BTreeSet<ObjectId>,
 }
 
 /// Makes commits. See the module.
@@ -99,6 +102,7 @@ pub struct Burst {
     window_limit: usize,
     /// The folders that the window touches.
     touched: Vec<usize>,
+    chunks: BTreeSet<ObjectId>,
 }
 
 /// A commit of the window.
@@ -209,6 +213,7 @@ impl Burst {
             window_bytes: 0,
             window_limit: WINDOW,
             touched: Vec::new(),
+            chunks: BTreeSet::new(),
         })
     }
 
@@ -236,6 +241,42 @@ impl Burst {
         self.writer.stream_blob(size, content)
     }
 
+    /// Writes a large file in chunks into the pack, ahead of the commit that will bring it with the recipe that answers
+    /// as its `blob`. Chunks that are `known` are left out, as for [`NewCommit::blob`]. `None` answers where there are
+    /// fewer or more than `size` bytes; then nothing is kept.
+    pub fn chunks_from_stream(
+        &mut self,
+        size: u64,
+        content: &mut (dyn Read + Send),
+        threads: usize,
+        known: &(dyn Fn(&ObjectId) -> bool + Sync),
+    ) -> Result<Option<PackedBlob>, StoreError> {
+        self.flush()?;
+        let begin = self.writer.mark();
+        let writer = &mut self.writer;
+        let mut chunks = BTreeSet::new();
+        let cut = large::cut(size, content, threads, known, &mut |chunk| {
+            chunks.insert(chunk.id());
+            writer.put_packed(chunk).map(drop)
+        });
+        match cut {
+            Ok(Some(recipe)) => {
+                let recipe = recipe.to_bytes();
+                if recipe.len() > large::recipe::LONGEST {
+                    self.writer.rewind(begin)?;
+                    let what = format!("the recipe of a file of {size} bytes");
+                    return Err(StoreError::TooLarge { what, limit: large::recipe::LONGEST as u64 });
+                }
+                self.chunks.append(&mut chunks);
+                Ok(Some(PackedBlob::deflate(&mut Deflater::default(), &recipe)))
+            }
+            other => {
+                self.writer.rewind(begin)?;
+                other.map(|_| None)
+            }
+        }
+    }
+
     /// Writes what is left, makes the pack durable and visible; `None` if there was no commit.
     pub fn finish(mut self) -> Result<Option<BurstDone>, StoreError> {
         self.flush()?;
@@ -247,7 +288,7 @@ impl Burst {
         }
         let finished = self.writer.finish()?;
         let (objects, bytes) = finished.map_or((0, 0), |finished| (finished.objects, finished.bytes));
-        Ok(Some(BurstDone { head, commits: self.commits, objects, bytes }))
+        Ok(Some(BurstDone { head, commits: self.commits, objects, bytes, chunks: self.chunks }))
     }
 
     /// Puts `entry` at `path` below `folder` (or removes what is there); answers whether that changes anything.
@@ -458,7 +499,7 @@ impl Burst {
                 let (mut header, mut stored) = (Vec::new(), Vec::new());
                 write_header(&mut header, EntryKind::IdDelta(base), delta.len() as u64);
                 super::pack::blob::store(delta, &mut stored);
-                self.writer.put_raw(id, &header, &stored, 1)
+                self.writer.put_raw(id, &header, 1, &mut |put| put(&stored))
             }
         }
     }
@@ -469,7 +510,7 @@ impl Burst {
         if let Ok(Some((kind, size))) = self.objects.whole(&id, &mut content) {
             let mut header = Vec::new();
             write_header(&mut header, EntryKind::Whole(kind), size);
-            return self.writer.put_raw(id, &header, &content, 0);
+            return self.writer.put_raw(id, &header, 0, &mut |put| put(&content));
         }
         let kind = self.objects.try_read(&id, &mut content)?.ok_or(StoreError::Missing { id })?;
         if object_id(kind, &content) != id {

@@ -183,10 +183,10 @@ impl<'a> Gathering<'a> {
             self.ordered &= in_tail || stretch == self.stretch;
             return Ok(());
         }
-        let entry = match self.promised.remove(&id) {
+        let (source, entry) = match self.promised.remove(&id) {
             // Deltas stand on it already: a delta in its place could stand on one of them.
-            Some((at, position)) => self.packs[at].sound_entry(position)?,
-            None => pack.sound_entry(position)?,
+            Some((at, position)) => (self.packs[at], self.packs[at].sound_entry(position)?),
+            None => (pack, pack.sound_entry(position)?),
         };
         let (kind, chain) = match (entry.header.kind, pack.base(&entry)) {
             (EntryKind::Whole(kind), _) => (EntryKind::Whole(kind), 0),
@@ -213,7 +213,7 @@ impl<'a> Gathering<'a> {
         };
         let mut header = Vec::new();
         write_header(&mut header, kind, entry.header.size);
-        self.writer.put_raw(id, &header, entry.deflated, chain)?;
+        self.writer.put_raw(id, &header, chain, &mut |put| source.deflated(&entry, put))?;
         Ok(())
     }
 }

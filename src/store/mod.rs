@@ -14,6 +14,7 @@ mod frames;
 pub mod graph;
 pub mod history;
 pub mod index_file;
+pub mod large;
 pub mod lock;
 pub mod objects;
 pub mod pack;

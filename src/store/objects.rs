@@ -162,6 +162,16 @@ impl Objects {
         Ok(header.and_then(|header| Some((ObjectKind::of(header.kind())?, header.size()))))
     }
 
+    /// Whether an object is a blob that begins with these few bytes, without reading all of it where that can be
+    /// avoided.
+    pub fn begins_with(&self, id: &ObjectId, bytes: &[u8]) -> Result<bool, StoreError> {
+        if let Some(begins) = self.packed.borrow_mut().begins_with(id, bytes)? {
+            return Ok(begins);
+        }
+        let mut content = Vec::new();
+        Ok(self.try_read(id, &mut content)? == Some(ObjectKind::Blob) && content.starts_with(bytes))
+    }
+
     /// Whether an object is there.
     pub fn exists(&self, id: &ObjectId) -> bool {
         use gix_object::Exists as _;

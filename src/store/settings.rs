@@ -15,6 +15,7 @@ use gix_config::file::Metadata;
 
 use super::durable;
 use super::error::StoreError;
+use super::large;
 use super::lock::GitLock;
 use crate::id::{DeviceId, FolderId, ReplicaId};
 
@@ -63,6 +64,8 @@ pub struct Settings {
     pub device_name: Option<String>,
     /// What [`Key::Joined`] was set to.
     pub joined: Option<String>,
+    /// Files with more bytes are kept in chunks (`largeFileThreshold`, as `8m`).
+    pub large_file_threshold: u64,
 }
 
 /// The config file of a repository, read.
@@ -166,7 +169,15 @@ impl Config {
             device: self.id("device")?,
             device_name: self.text("deviceName"),
             joined: self.text("joined"),
+            large_file_threshold: self.bytes("largeFileThreshold")?.unwrap_or(large::THRESHOLD),
         })
+    }
+
+    /// A number of bytes, as git reads them: `8388608`, `8192k` or `8m`.
+    fn bytes(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let nonsense = || self.damaged(key, &self.text(key).unwrap_or_default());
+        let bytes = self.file.integer(format!("{SECTION}.{key}").as_str()).map_err(|_| nonsense())?;
+        bytes.map(|bytes| u64::try_from(bytes).map_err(|_| nonsense())).transpose()
     }
 }
 
@@ -250,7 +261,10 @@ mod tests {
         let dir = repository("");
         let settings = read(&dir).settings().unwrap();
         let (folder, replica) = ids();
-        assert_eq!(settings, Settings { folder, replica, device: None, device_name: None, joined: None });
+        assert_eq!(
+            settings,
+            Settings { folder, replica, device: None, device_name: None, joined: None, large_file_threshold: 8 << 20 }
+        );
         assert!(read(&dir).is_ours());
         read(&dir).check_form().unwrap();
     }

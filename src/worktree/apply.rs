@@ -61,6 +61,8 @@ const BUFFER: usize = 128 * 1024;
 pub trait Content: Sync {
     /// Writes the content of `entry` (the target, of a symlink) to `out`; returns how many bytes that were. Whatever
     /// error `out` gives is to be passed on.
+    ///
+    /// An error of the kind `InvalidData` says that there is no such content and never will be: the path is refused.
     fn copy_to(&self, entry: &Entry, out: &mut dyn Write) -> io::Result<u64>;
 }
 
@@ -856,6 +858,9 @@ fn stage_one(
         (Ok(()), None) => {}
         (_, Some(Errno::FBIG)) => return Err(Skip::Refused(WhyRefused::System(Errno::FBIG.raw_os_error()))),
         (_, Some(errno)) => return Err(cannot_write(errno)),
+        (Err(source), None) if source.kind() == io::ErrorKind::InvalidData => {
+            return Err(Skip::Refused(WhyRefused::Content(source.to_string())));
+        }
         (Err(source), None) => return Err(no_content(source)),
     }
     if let Expect::Leaf(_, replaced) = expect {

@@ -64,6 +64,8 @@ pub enum WhyRefused {
     InTheWay(Vec<u8>),
     /// A symlink with a target that no file system takes.
     LinkTarget,
+    /// A content that makes no sense: why.
+    Content(String),
     /// The system refused: the number of its error.
     System(i32),
 }
@@ -80,6 +82,7 @@ impl fmt::Display for WhyRefused {
             Self::NestedRepository => f.write_str("it lies in a nested git repository"),
             Self::InTheWay(path) => write!(f, "{} is in the way: move it away", path::quote(path)),
             Self::LinkTarget => f.write_str("a symlink whose target is empty, has a NUL byte or is too long"),
+            Self::Content(why) => f.write_str(why),
             Self::System(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }
     }

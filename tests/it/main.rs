@@ -13,6 +13,7 @@ mod cli;
 mod crash;
 
 mod daemon;
+mod large;
 mod live;
 mod property;
 mod real_tree;

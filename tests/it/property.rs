@@ -144,8 +144,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn folders_converge_and_lose_nothing(count in 2usize..=4, steps in proptest::collection::vec(step(), 1..30)) {
+    fn folders_converge_and_lose_nothing(
+        count in 2usize..=4,
+        in_chunks: bool,
+        steps in proptest::collection::vec(step(), 1..30),
+    ) {
         let sites = Sites::new(count);
+        if in_chunks {
+            sites.keep_in_chunks_from(0);
+        }
         let mut ever: BTreeSet<Vec<u8>> = BTreeSet::new();
         for step in &steps {
             let captures = |n: usize| match *step {

@@ -49,6 +49,13 @@ impl Sites {
         Self { dir, sites }
     }
 
+    /// From now on, files with more bytes are kept in chunks.
+    pub(crate) fn keep_in_chunks_from(&self, bytes: u64) {
+        for site in &self.sites {
+            site.git(&["config", "foldersync.largeFileThreshold", &bytes.to_string()]);
+        }
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -10,6 +10,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit::ExitCode;
 use crate::cli::paths::Places;
 use crate::cli::session::Session;
+use crate::cli::ui::format::size;
 use crate::cli::ui::{Out, style};
 use crate::engine::report::DiffReport;
 
@@ -36,6 +37,7 @@ struct Document<'a> {
     to: &'a str,
     from_size: Option<u64>,
     to_size: Option<u64>,
+    changed: Option<u64>,
     binary: bool,
     text: Option<String>,
 }
@@ -58,6 +60,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
             to: &diff.to_label,
             from_size: diff.from_size,
             to_size: diff.to_size,
+            changed: diff.changed,
             binary: diff.text.is_none(),
             text: diff.text.as_deref().map(|text| String::from_utf8_lossy(text).into_owned()),
         })?;
@@ -75,7 +78,12 @@ fn print(out: &mut Out<'_>, diff: &DiffReport) -> io::Result<()> {
         out.text(&diff.from_label)?;
         write!(out, " and ")?;
         out.text(&diff.to_label)?;
-        return writeln!(out, " differ");
+        return match (diff.changed, diff.to_size) {
+            (Some(changed), Some(all)) => {
+                writeln!(out, " differ: {} of {} changed", size(changed), size(all))
+            }
+            _ => writeln!(out, " differ"),
+        };
     };
     if !out.is_terminal() {
         return out.write_all(text);
@@ -118,6 +126,7 @@ mod tests {
             text: text.map(|text| text.as_bytes().to_vec()),
             from_size: Some(1),
             to_size: Some(2),
+            changed: None,
         }
     }
 

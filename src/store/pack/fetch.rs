@@ -263,6 +263,20 @@ impl Fetcher {
         }
     }
 
+    /// Whether an object is a blob that begins with these few bytes; `None` if it is not here.
+    pub fn begins_with(&mut self, id: &ObjectId, bytes: &[u8]) -> Result<Option<bool>, StoreError> {
+        let Some((pack, offset)) = self.find(id)? else { return Ok(None) };
+        let Some(header) = self.load(&pack, offset)? else { return Ok(None) };
+        let mut content = Vec::new();
+        if let EntryKind::Whole(kind) = header.kind {
+            let mut inflate = ZlibDecoder::new(&self.entry[header.len..]).take(bytes.len() as u64);
+            inflate.read_to_end(&mut content).map_err(|error| pack.damaged(offset, error))?;
+            return Ok(Some(kind == ObjectKind::Blob && content == bytes));
+        }
+        let kind = self.content(&pack, offset, &mut content)?;
+        Ok(kind.map(|kind| kind == ObjectKind::Blob && content.starts_with(bytes)))
+    }
+
     /// Writes the content of a blob to `out`, a large one piece by piece; returns its size in bytes, `None` (and
     /// nothing was written) if it is not here.
     pub fn copy_blob(&mut self, id: &ObjectId, out: &mut dyn Write) -> Result<Option<u64>, StoreError> {

@@ -1,18 +1,23 @@
 //! Reading packs at the level of their entries: which packs there are, in which order they came, what they hold raw,
 //! and the runs of commits (see [`super`]).
 //!
+//! Only indexes are mapped. Packs are read piece by piece, so that memory does not grow with them.
+//!
 //! A [`Packs`] is a view of one moment: packs that come later are not in it, and packs that are removed later stay
 //! readable through it. It reads what is durable and admitted already; damage in it is told, not survived.
 
-use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use gix_pack::{data, index};
+use gix_pack::index;
 use libdeflater::Decompressor;
 
-use super::entry::{EntryHeader, EntryKind};
+use super::entry::{EntryHeader, EntryKind, HEADER_LEN, MAX_ENTRY_HEADER, TRAILER_LEN};
 use crate::id::{CommitId, ObjectId, TreeId};
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectKind, from_gix, to_gix};
@@ -27,23 +32,108 @@ pub struct Pack {
     path: PathBuf,
     /// The how-many-th ordered pack it is; `None` if it is not ordered.
     sequence: Option<u64>,
-    data: data::File,
+    data: Data,
     index: index::File,
     /// Positions in the index, in the order of the entries in the pack.
     order: OnceCell<Vec<u32>>,
 }
 
+/// The bytes of a pack, with those that were read last.
+struct Data {
+    file: File,
+    len: u64,
+    /// Each with its number in the file; the last used is the last.
+    blocks: RefCell<VecDeque<(u64, Vec<u8>)>>,
+}
+
+/// What is read at a time, and how much of that is kept.
+const BLOCK: usize = 64 << 10;
+const BLOCKS: usize = 16;
+
+impl Data {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Self { file, len, blocks: RefCell::default() })
+    }
+
+    /// Hands on what is in a range, in pieces.
+    fn pieces<E: From<io::Error>>(
+        &self,
+        range: Range<u64>,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut at = range.start;
+        while at < range.end {
+            let (number, from) = (at / BLOCK as u64, usize::try_from(at % BLOCK as u64).expect("within a block"));
+            let (known, old) = self.lend(number);
+            let bytes = known.map_or_else(|| self.block(number, old), Ok)?;
+            let wanted = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+            let to = from.saturating_add(wanted).min(bytes.len());
+            let taken = match bytes.get(from..to) {
+                Some(piece) if !piece.is_empty() => take(piece),
+                _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            };
+            self.blocks.borrow_mut().push_back((number, bytes));
+            taken?;
+            at += (to - from) as u64;
+        }
+        Ok(())
+    }
+
+    /// A block that is kept, or else one that may give way to it.
+    fn lend(&self, number: u64) -> (Option<Vec<u8>>, Vec<u8>) {
+        let mut blocks = self.blocks.borrow_mut();
+        match blocks.iter().position(|(known, _)| *known == number) {
+            Some(found) => (blocks.remove(found).map(|(_, bytes)| bytes), Vec::new()),
+            None if blocks.len() < BLOCKS => (None, Vec::new()),
+            None => (None, blocks.pop_front().unwrap_or_default().1),
+        }
+    }
+
+    fn block(&self, number: u64, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        bytes.resize(BLOCK, 0);
+        let mut filled = 0;
+        while filled < BLOCK {
+            match self.file.read_at(&mut bytes[filled..], number * BLOCK as u64 + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
+        self.pieces(range, |piece| {
+            bytes.extend_from_slice(piece);
+            io::Result::Ok(())
+        })?;
+        Ok(bytes)
+    }
+}
+
 /// An entry as it lies in a pack.
 #[derive(Debug, Clone, Copy)]
-pub struct RawEntry<'a> {
+pub struct RawEntry {
     /// The object.
     pub id: ObjectId,
     /// Where the entry begins.
     pub offset: u64,
+    /// Where it ends.
+    pub end: u64,
     /// What it holds.
     pub header: EntryHeader,
-    /// The zlib stream behind the header.
-    pub deflated: &'a [u8],
+}
+
+impl RawEntry {
+    /// The bytes of the zlib stream behind the header.
+    pub const fn deflated_len(&self) -> u64 {
+        self.end - self.offset - self.header.len as u64
+    }
 }
 
 /// What a commit refers to.
@@ -128,14 +218,16 @@ impl Packs {
 impl Pack {
     fn open(path: &Path, sequence: Option<u64>) -> Result<Option<Self>, StoreError> {
         let index_path = path.with_extension("idx");
-        let opened = index::File::at(&index_path, gix_hash::Kind::Sha1)
-            .and_then(|index| Ok((index, data::File::at(path, gix_hash::Kind::Sha1)?)));
-        match opened {
-            Ok((index, data)) => {
+        let index = index::File::at(&index_path, gix_hash::Kind::Sha1);
+        let whole = |data: &Data| data.len >= HEADER_LEN + TRAILER_LEN;
+        match (index, Data::open(path)) {
+            (Ok(index), Ok(data)) if whole(&data) => {
                 Ok(Some(Self { path: path.to_owned(), sequence, data, index, order: OnceCell::new() }))
             }
-            Err(_) if !(path.exists() && index_path.exists()) => Ok(None),
-            Err(error) => Err(StoreError::damaged(format!("pack {}", path.display()), error)),
+            _ if !(path.exists() && index_path.exists()) => Ok(None),
+            (Ok(_), Err(error)) => Err(StoreError::io("open", path)(error)),
+            (Ok(_), Ok(_)) => Err(StoreError::damaged(format!("pack {}", path.display()), "it is cut off")),
+            (Err(error), _) => Err(StoreError::damaged(format!("pack {}", path.display()), error)),
         }
     }
 
@@ -156,7 +248,7 @@ impl Pack {
 
     /// How many bytes it has.
     pub fn bytes(&self) -> u64 {
-        self.data.data_len() as u64
+        self.data.len
     }
 
     /// Whether it has been sorted by offset already, so that entries can be had without more work.
@@ -176,7 +268,7 @@ impl Pack {
     fn offset(&self, position: u32) -> u64 {
         self.order()
             .get(position as usize)
-            .map_or(self.data.pack_end() as u64, |&at| self.index.pack_offset_at_index(at))
+            .map_or(self.data.len - TRAILER_LEN, |&at| self.index.pack_offset_at_index(at))
     }
 
     /// Where an object stands in the pack: how many entries are before its own.
@@ -200,15 +292,55 @@ impl Pack {
     }
 
     /// The entry at a position, as it lies there.
-    pub fn entry(&self, position: u32) -> Result<RawEntry<'_>, StoreError> {
+    pub fn entry(&self, position: u32) -> Result<RawEntry, StoreError> {
+        let (offset, end, header) = self.header(position)?;
+        Ok(RawEntry { id: self.id(position), offset, end, header })
+    }
+
+    fn header(&self, position: u32) -> Result<(u64, u64, EntryHeader), StoreError> {
         let (offset, end) = (self.offset(position), self.offset(position + 1));
-        let bytes = self.data.entry_slice(offset..end).ok_or_else(|| self.damaged("an entry is outside of it"))?;
-        let header = EntryHeader::parse(bytes).map_err(|error| self.damaged(error))?;
-        Ok(RawEntry { id: self.id(position), offset, header, deflated: &bytes[header.len..] })
+        if offset >= end {
+            return Err(self.damaged("an entry is outside of it"));
+        }
+        let (mut begin, mut len) = ([0; MAX_ENTRY_HEADER], 0);
+        let read = self.data.pieces(offset..end.min(offset + MAX_ENTRY_HEADER as u64), |piece| {
+            begin[len..len + piece.len()].copy_from_slice(piece);
+            len += piece.len();
+            io::Result::Ok(())
+        });
+        read.map_err(|error| self.unread(error))?;
+        let header = EntryHeader::parse(&begin[..len]).map_err(|error| self.damaged(error))?;
+        if header.len as u64 > end - offset {
+            return Err(self.damaged("an entry is cut off"));
+        }
+        Ok((offset, end, header))
+    }
+
+    fn unread(&self, error: io::Error) -> StoreError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged("it is cut off"),
+            _ => StoreError::io("read", &self.path)(error),
+        }
+    }
+
+    /// Hands on what is deflated in an entry, as it lies there, in pieces.
+    pub fn deflated(
+        &self,
+        entry: &RawEntry,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut failed = Ok(());
+        let read = self.data.pieces(entry.offset + entry.header.len as u64..entry.end, |piece| {
+            failed = take(piece);
+            // Only to end it: the cause is kept beside it.
+            if failed.is_ok() { Ok(()) } else { Err(io::Error::other("not taken")) }
+        });
+        failed?;
+        read.map_err(|error| self.unread(error))
     }
 
     /// The position of the base that the entry at a position is a delta against; `None` if it is whole.
-    pub fn base(&self, entry: &RawEntry<'_>) -> Result<Option<u32>, StoreError> {
+    pub fn base(&self, entry: &RawEntry) -> Result<Option<u32>, StoreError> {
         let base = match entry.header.kind {
             EntryKind::Whole(_) => return Ok(None),
             EntryKind::OffsetDelta(distance) => {
@@ -234,11 +366,17 @@ impl Pack {
     }
 
     /// The entry at a position, after a look at whether its bytes are what the index says.
-    pub fn sound_entry(&self, position: u32) -> Result<RawEntry<'_>, StoreError> {
+    pub fn sound_entry(&self, position: u32) -> Result<RawEntry, StoreError> {
         let (offset, end) = (self.offset(position), self.offset(position + 1));
         let at = self.order()[position as usize];
-        let bytes = self.data.entry_slice(offset..end).unwrap_or_default();
-        if self.index.crc32_at_index(at).is_some_and(|crc| crc32fast::hash(bytes) != crc) {
+        let mut crc = crc32fast::Hasher::new();
+        let read = self.data.pieces(offset..end, |piece| {
+            crc.update(piece);
+            io::Result::Ok(())
+        });
+        read.map_err(|error| self.unread(error))?;
+        let crc = crc.finalize();
+        if self.index.crc32_at_index(at).is_some_and(|listed| crc != listed) {
             return Err(
                 self.damaged(format!("the entry of {} does not have the checksum in the index", self.id(position)))
             );
@@ -247,10 +385,7 @@ impl Pack {
     }
 
     fn is_commit(&self, position: u32) -> Result<bool, StoreError> {
-        let (offset, end) = (self.offset(position), self.offset(position + 1));
-        let end = end.min(offset + super::entry::MAX_ENTRY_HEADER as u64);
-        let bytes = self.data.entry_slice(offset..end).ok_or_else(|| self.damaged("an entry is outside of it"))?;
-        let header = EntryHeader::parse(bytes).map_err(|error| self.damaged(error))?;
+        let (.., header) = self.header(position)?;
         Ok(header.kind == EntryKind::Whole(ObjectKind::Commit))
     }
 
@@ -284,17 +419,20 @@ impl Pack {
     /// What the commit at a position refers to.
     pub fn links(&self, commit: u32) -> Result<Links, StoreError> {
         let entry = self.entry(commit)?;
-        let content = inflate(&entry).ok_or_else(|| self.damaged(format!("commit {} cannot be read", entry.id)))?;
+        let from = entry.offset + entry.header.len as u64;
+        let deflated = self.data.read(from..entry.end).map_err(|error| self.unread(error))?;
+        let content =
+            inflate(&entry, &deflated).ok_or_else(|| self.damaged(format!("commit {} cannot be read", entry.id)))?;
         links(&content).ok_or_else(|| self.damaged(format!("commit {} makes no sense", entry.id)))
     }
 }
 
 /// What is deflated in an entry.
-fn inflate(entry: &RawEntry<'_>) -> Option<Vec<u8>> {
+fn inflate(entry: &RawEntry, deflated: &[u8]) -> Option<Vec<u8>> {
     // Deflate makes at most about a thousand bytes of one: the size is not taken on trust.
-    let size = usize::try_from(entry.header.size).ok().filter(|size| size / 1100 <= entry.deflated.len())?;
+    let size = usize::try_from(entry.header.size).ok().filter(|size| size / 1100 <= deflated.len())?;
     let mut content = vec![0; size];
-    let made = Decompressor::new().zlib_decompress(entry.deflated, &mut content).ok()?;
+    let made = Decompressor::new().zlib_decompress(deflated, &mut content).ok()?;
     (made == size).then_some(content)
 }
 

@@ -53,6 +53,16 @@ pub struct Placed {
     pub chain: u8,
 }
 
+/// Takes bytes, piece by piece.
+pub(crate) type Put<'a> = dyn FnMut(&[u8]) -> Result<(), StoreError> + 'a;
+
+/// A place in a pack that is being written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    offset: u64,
+    entries: usize,
+}
+
 /// Writes a pack.
 pub struct PackWriter {
     dir: PathBuf,
@@ -138,7 +148,7 @@ impl PackWriter {
                 };
                 let mut header = Vec::with_capacity(MAX_ENTRY_HEADER);
                 write_header(&mut header, kind, *size);
-                self.put_raw(blob.id, &header, deflated, chain)
+                self.put_raw(blob.id, &header, chain, &mut |put| put(deflated))
             }
         }
     }
@@ -160,24 +170,30 @@ impl PackWriter {
     }
 
     /// Puts an entry as it lies in another pack, with a header for this one; `id` is what that pack's index says.
-    /// Here it stands on `chain` deltas.
+    /// Here it stands on `chain` deltas. `deflated` hands on what is deflated in it, in pieces. After an error the pack is
+    /// to be dropped.
     pub(crate) fn put_raw(
         &mut self,
         id: ObjectId,
         header: &[u8],
-        deflated: &[u8],
         chain: u8,
+        deflated: &mut dyn FnMut(&mut Put<'_>) -> Result<(), StoreError>,
     ) -> Result<Placed, StoreError> {
         if let Some(placed) = self.find(&id) {
             return Ok(placed);
         }
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(header);
-        crc.update(deflated);
-        self.note(id, crc.finalize(), chain)?;
         let placed = Placed { id, offset: self.offset, chain };
-        self.file.write_all(header).and_then(|()| self.file.write_all(deflated)).map_err(self.failed("write"))?;
-        self.offset += (header.len() + deflated.len()) as u64;
+        let (mut crc, mut end) = (crc32fast::Hasher::new(), self.offset);
+        let path = self.file.get_ref().path().to_owned();
+        let mut put = |piece: &[u8]| {
+            crc.update(piece);
+            end += piece.len() as u64;
+            self.file.write_all(piece).map_err(StoreError::io("write", &path))
+        };
+        put(header)?;
+        deflated(&mut put)?;
+        self.note(id, crc.finalize(), chain)?;
+        self.offset = end;
         Ok(placed)
     }
 
@@ -192,12 +208,37 @@ impl PackWriter {
                 Ok(Some(entry.id))
             }
             other => {
-                self.file.flush().map_err(self.failed("write"))?;
-                self.file.get_ref().as_file().set_len(start).map_err(self.failed("write"))?;
-                self.file.seek(SeekFrom::Start(start)).map_err(self.failed("write"))?;
+                self.cut_off(start)?;
                 Ok(other?.map(|entry| entry.id))
             }
         }
+    }
+
+    /// A place to come back to.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { offset: self.offset, entries: self.entries.len() }
+    }
+
+    /// Forgets what was put since.
+    pub(crate) fn rewind(&mut self, mark: Mark) -> Result<(), StoreError> {
+        self.cut_off(mark.offset)?;
+        self.offset = mark.offset;
+        self.entries.truncate(mark.entries);
+        self.chains.truncate(mark.entries);
+        self.table = IdTable::default();
+        for position in 0..self.entries.len() {
+            let id = self.entries[position].id;
+            let number = u32::try_from(position).expect("counted by `note`");
+            self.table.insert(&id, number, |position| self.entries[position as usize].id);
+        }
+        Ok(())
+    }
+
+    fn cut_off(&mut self, end: u64) -> Result<(), StoreError> {
+        self.file.flush().map_err(self.failed("write"))?;
+        self.file.get_ref().as_file().set_len(end).map_err(self.failed("write"))?;
+        self.file.seek(SeekFrom::Start(end)).map_err(self.failed("write"))?;
+        Ok(())
     }
 
     /// Writes the entry; the answer's `offset` is where it ends.

@@ -1,6 +1,6 @@
 //! From entries to objects: deltas applied, ids computed, what an object refers to noted.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::{Limits, damaged, hostile, too_large, wrong_kind};
 use crate::id::{CommitId, ObjectId};
 use crate::store::commit::Commit;
 use crate::store::error::StoreError;
+use crate::store::large::Recipe;
 use crate::store::objects::{ObjectKind, Objects, object_id};
 use crate::store::pack::Deflater;
 use crate::store::pack::delta::{self, DeltaError};
@@ -117,6 +118,7 @@ pub(super) struct Intake<'a> {
     commits: Vec<NewCommit>,
     pending: HashSet<(ObjectId, ObjectKind)>,
     ordered: bool,
+    chunks: BTreeSet<ObjectId>,
 }
 
 impl<'a> Intake<'a> {
@@ -135,6 +137,7 @@ impl<'a> Intake<'a> {
             commits: Vec::new(),
             pending: HashSet::new(),
             ordered: true,
+            chunks: BTreeSet::new(),
         }
     }
 
@@ -299,7 +302,14 @@ impl<'a> Intake<'a> {
     ) -> Result<(), StoreError> {
         let id = object_id(kind, &content);
         match kind {
-            ObjectKind::Blob => {}
+            // What only looks like a recipe is a content like any other; whoever writes it to the disk tells.
+            ObjectKind::Blob => {
+                for chunk in Recipe::parse(&content).iter().flat_map(Recipe::chunks) {
+                    if self.chunks.insert(chunk.id) {
+                        self.refer(ObjectKind::Blob, chunk.id)?;
+                    }
+                }
+            }
             ObjectKind::Commit => self.commit(entry, id.as_commit(), &content)?,
             ObjectKind::Tree => {
                 let mut height = match base {
@@ -408,6 +418,7 @@ impl<'a> Intake<'a> {
             commits: self.commits,
             pending: self.pending,
             ordered: self.ordered,
+            chunks: self.chunks,
         })
     }
 }
@@ -421,4 +432,6 @@ pub(super) struct Indexed {
     /// References to what did not stand before them.
     pub(super) pending: HashSet<(ObjectId, ObjectKind)>,
     pub(super) ordered: bool,
+    /// The chunks that recipes among them name.
+    pub(super) chunks: BTreeSet<ObjectId>,
 }

@@ -27,7 +27,7 @@ mod intake;
 mod spool;
 mod trees;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -102,6 +102,7 @@ pub struct VerifiedPack {
     tips: Vec<CommitId>,
     ordered: bool,
     unreferenced: u64,
+    chunks: BTreeSet<ObjectId>,
 }
 
 /// A pack that is part of the repository.
@@ -117,6 +118,8 @@ pub struct Admitted {
     pub objects: u64,
     /// The bytes of the pack.
     pub bytes: u64,
+    /// The chunks that the large files in it are made of: to be kept (see [`super::large`]).
+    pub chunks: BTreeSet<ObjectId>,
 }
 
 /// A pack that is being received, by a thread of its own: taken apart, and written to the disk.
@@ -226,7 +229,7 @@ impl QuarantinedPack {
     /// Checks that everything in it refers to what is there.
     pub fn verify(self, objects: &Objects) -> Result<VerifiedPack, StoreError> {
         let Self { header, file, indexed } = self;
-        let Indexed { mut entries, table, checksum, commits, pending, mut ordered } = indexed;
+        let Indexed { mut entries, table, checksum, commits, pending, mut ordered, chunks } = indexed;
         let mut prerequisites = Vec::new();
         for (id, kind) in pending {
             if let Some(found) = table.get(&id, |at| entries[at as usize].index.id) {
@@ -272,6 +275,7 @@ impl QuarantinedPack {
             commits,
             tips,
             unreferenced,
+            chunks,
         })
     }
 }
@@ -323,15 +327,15 @@ impl VerifiedPack {
 
     /// Makes it a pack of the repository: synced, with its index, visible to all.
     pub fn admit(self, pack_dir: &Path) -> Result<Admitted, StoreError> {
-        let Self { file, entries, checksum, commits, tips, ordered, .. } = self;
+        let Self { file, entries, checksum, commits, tips, ordered, chunks, .. } = self;
         if entries.is_empty() {
-            return Ok(Admitted { pack: None, commits, tips, objects: 0, bytes: 0 });
+            return Ok(Admitted { pack: None, commits, tips, objects: 0, bytes: 0, chunks });
         }
         let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.index).collect();
         let finished =
             publish(pack_dir, file, &checksum, &mut entries, if ordered { Order::Youngest } else { Order::None })?;
         let (objects, bytes) = (finished.objects, finished.bytes);
-        Ok(Admitted { pack: Some(finished.name), commits, tips, objects, bytes })
+        Ok(Admitted { pack: Some(finished.name), commits, tips, objects, bytes, chunks })
     }
 }
 

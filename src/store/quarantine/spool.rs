@@ -11,6 +11,7 @@ use super::{Limits, damaged, hostile, too_large};
 use crate::id::ObjectId;
 use crate::store::bundle::unreadable;
 use crate::store::error::StoreError;
+use crate::store::large::recipe;
 use crate::store::objects::{ObjectHasher, ObjectKind};
 use crate::store::pack::entry::{EntryHeader, EntryKind, HeaderError, MAX_ENTRY_HEADER, TRAILER_LEN, pack_header};
 
@@ -138,7 +139,7 @@ impl<'a> Spool<'a> {
         self.inflate.reset(true);
         let held = self.limits.held_bytes;
         let content = match usize::try_from(header.size) {
-            _ if header.kind == EntryKind::Whole(ObjectKind::Blob) => Content::Hashed(self.hashed(header.size)?),
+            _ if header.kind == EntryKind::Whole(ObjectKind::Blob) => self.blob(header.size)?,
             Ok(size) if size <= held => match self.held(size)? {
                 content if content.len() <= HANDED => Content::Held(content),
                 _ => Content::Left,
@@ -160,16 +161,22 @@ impl<'a> Spool<'a> {
         }
     }
 
-    fn hashed(&mut self, size: u64) -> Result<ObjectId, StoreError> {
+    /// Hashes a blob as it passes; one that may be a recipe is held.
+    fn blob(&mut self, size: u64) -> Result<Content, StoreError> {
         if size > self.limits.blob_bytes {
             return Err(too_large("a content in the received pack", self.limits.blob_bytes));
         }
         let mut hasher = ObjectHasher::new(ObjectKind::Blob, size);
         let mut passing = std::mem::take(&mut self.passing);
         let mut rest = size;
+        let mut recipe = Vec::new();
         let hashed = loop {
             let (made, end) = self.inflate(&mut passing)?;
             hasher.update(&passing[..made]);
+            let begins = rest == size && size <= recipe::LONGEST as u64 && recipe::begins_as_one(&passing[..made]);
+            if begins || !recipe.is_empty() {
+                recipe.extend_from_slice(&passing[..made]);
+            }
             rest = rest
                 .checked_sub(made as u64)
                 .filter(|&rest| !end || rest == 0)
@@ -179,7 +186,7 @@ impl<'a> Spool<'a> {
             }
         };
         self.passing = passing;
-        Ok(hashed)
+        Ok(if recipe.is_empty() { Content::Hashed(hashed) } else { Content::Held(recipe) })
     }
 
     /// Inflates the next bytes into `out`; answers with how many there were, and whether they were the last.

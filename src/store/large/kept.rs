@@ -1,0 +1,110 @@
+//! The branch that keeps chunks alive: no tree of the folder's history names them, and git would collect them.
+//!
+//! `refs/heads/foldersync/chunks` is one commit without parents, of a fixed author and time, over a tree that has every
+//! kept chunk at `ab/cdef...`, by the digits of its id: the same set of chunks is the same commit everywhere. It is each
+//! copy's own, and tells what it has; nobody sends it.
+//!
+//! [`keep`] is to be called when the chunks are safe on disk, and before a recipe that names them is part of the history.
+//! A kill in between leaves chunks that nothing needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{CommitId, ObjectId, TreeId};
+use crate::store::commit::{Commit, Signature};
+use crate::store::error::StoreError;
+use crate::store::objects::{ObjectKind, Objects};
+use crate::store::pack::PackWriter;
+use crate::store::pack::writer::Order;
+use crate::store::refs::{Expected, RefEdit, RefName};
+use crate::store::repository::Store;
+use crate::store::tree::{TREE_MODE, entries, write_entry};
+
+/// The mode of a chunk in the branch's trees.
+const CHUNK_MODE: u32 = 0o100_644;
+/// How often it is tried again when somebody else keeps chunks at the same moment.
+const TRIES: usize = 20;
+
+impl Store {
+    /// Keeps these chunks, durably, besides those that are kept already.
+    pub fn keep_chunks(&self, chunks: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let refs = self.refs();
+        for _ in 0..TRIES {
+            let before = refs.read(&RefName::CHUNKS)?;
+            let Some(new) = self.with_chunks(before, chunks)? else { return Ok(()) };
+            let edit = RefEdit { name: RefName::CHUNKS, expected: Expected::from(before), new: Some(new) };
+            match refs.update(&[edit]) {
+                Err(StoreError::RefMoved { .. }) => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::RefMoved { name: RefName::CHUNKS.to_string() })
+    }
+
+    /// The commit over what `before` has and these; `None` if it has them all.
+    fn with_chunks(
+        &self,
+        before: Option<CommitId>,
+        chunks: &BTreeSet<ObjectId>,
+    ) -> Result<Option<CommitId>, StoreError> {
+        let objects = self.objects();
+        let root = match before {
+            Some(before) => objects.commit(before)?.tree,
+            None => TreeId::EMPTY,
+        };
+        let mut folders = read(&objects, root)?;
+        let mut by_folder: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for chunk in chunks {
+            let mut folder = chunk.to_string();
+            let name = folder.split_off(2);
+            by_folder.entry(folder).or_default().push(name);
+        }
+        let mut writer = PackWriter::create(&self.pack_dir())?;
+        for (folder, names) in by_folder {
+            let there = folders.get(folder.as_bytes()).map_or(TreeId::EMPTY, |id| id.as_tree());
+            let mut kept = read(&objects, there)?;
+            let before = kept.len();
+            for name in names {
+                let id = format!("{folder}{name}").parse().expect("the digits of an id");
+                kept.insert(name.into_bytes(), id);
+            }
+            if kept.len() > before {
+                let placed = writer.put(ObjectKind::Tree, &tree(CHUNK_MODE, &kept))?;
+                folders.insert(folder.into_bytes(), placed.id);
+            }
+        }
+        if writer.objects() == 0 {
+            return Ok(None);
+        }
+        let tree = writer.put(ObjectKind::Tree, &tree(TREE_MODE, &folders))?.id.as_tree();
+        let who = Signature { name: "foldersync".to_owned(), email: "chunks@foldersync".to_owned(), time: 0 };
+        let message = b"Chunks of large files\n".to_vec();
+        let commit = Commit { tree, parents: Vec::new(), author: who.clone(), committer: who, message };
+        let id = writer.put(ObjectKind::Commit, &commit.to_bytes())?.id.as_commit();
+        writer.finish_as(Order::None)?;
+        Ok(Some(id))
+    }
+}
+
+/// The names in a tree, and what they stand for.
+fn read(objects: &Objects, id: TreeId) -> Result<BTreeMap<Vec<u8>, ObjectId>, StoreError> {
+    let mut content = Vec::new();
+    objects.tree(id, &mut content)?;
+    let mut found = BTreeMap::new();
+    for entry in entries(&content) {
+        let entry = entry.map_err(|error| StoreError::damaged(format!("tree {id}"), error))?;
+        found.insert(entry.name.to_vec(), entry.id);
+    }
+    Ok(found)
+}
+
+/// The bytes of a tree with these names, all of one mode.
+fn tree(mode: u32, names: &BTreeMap<Vec<u8>, ObjectId>) -> Vec<u8> {
+    let mut content = Vec::with_capacity(names.len() * 70);
+    for (name, id) in names {
+        write_entry(&mut content, mode, name, id);
+    }
+    content
+}

@@ -1,0 +1,22 @@
+//! Large files: kept as chunks, so that a changed megabyte costs a megabyte, on disk and on the wire.
+//!
+//! In its tree such a file is one blob like any other: a [`recipe`], which names the chunks that make it up. The chunks
+//! are blobs of their own, which no tree names. They are cut by content ([`cutter`]), so that an insertion moves the
+//! cuts with it and all other chunks are as before.
+//!
+//! Owns what a recipe says, where files are cut, and how one is made into the other, in memory that does not grow with
+//! the file. Must not: hand on bytes of a file as whole before its length and its sum were compared with the recipe.
+
+pub mod cutter;
+pub mod recipe;
+
+mod assemble;
+mod cut;
+mod kept;
+
+pub use assemble::{Content, content};
+pub use cut::cut;
+pub use recipe::{Chunk, Recipe, RecipeError};
+
+/// What files become recipes, unless a repository says otherwise: those with more bytes.
+pub const THRESHOLD: u64 = 8 << 20;

@@ -490,6 +490,10 @@ fn trusted(leaf: &OpenLeaf<'_>) -> Fingerprint {
     if leaf.is_recent() { Fingerprint::default() } else { leaf.fingerprint }
 }
 
+/// Why a file is left out that plain git has checked out.
+const IN_ITS_PLACE: &str = "git has put the list of its chunks in the place of this large file: remove that, and \
+                            `foldersync revert` brings the file back";
+
 /// Streams a large file into the burst, in chunks from a certain size on; the inner error says why it was left out.
 fn stream<'root>(
     source: &Source<'root>,
@@ -518,7 +522,16 @@ fn stream<'root>(
         if let Err(error) = read {
             return Ok(Err(format!("cannot be read: {error}")));
         }
-        let in_chunks = leaf.kind != Kind::Symlink && (size > large_from || recipe::begins_as_one(&begin));
+        let as_recipe = leaf.kind != Kind::Symlink && recipe::begins_as_one(&begin);
+        if as_recipe && size <= recipe::LONGEST as u64 && matches!(&before, Some((_, large::Content::Chunks(_)))) {
+            if let Err(error) = (&mut leaf).take(recipe::LONGEST as u64).read_to_end(&mut begin) {
+                return Ok(Err(format!("cannot be read: {error}")));
+            }
+            if objects.exists(&object_id(ObjectKind::Blob, &begin)) && large::Recipe::parse(&begin).is_ok() {
+                return Ok(Err(IN_ITS_PLACE.to_owned()));
+            }
+        }
+        let in_chunks = as_recipe || (leaf.kind != Kind::Symlink && size > large_from);
         if let Some((id, recorded)) = &before
             && recorded.size() == size
             && matches!(recorded, large::Content::Chunks(_)) != in_chunks

@@ -490,6 +490,14 @@ fn trusted(leaf: &OpenLeaf<'_>) -> Fingerprint {
     if leaf.is_recent() { Fingerprint::default() } else { leaf.fingerprint }
 }
 
+/// Waits until a large file is old enough for its fingerprint to be relied on: so that it need not be read again to know
+/// that it is unchanged, nor by git, which reads no recipes.
+fn rest(leaf: &OpenLeaf<'_>) {
+    while leaf.is_recent() {
+        std::thread::sleep(TICK);
+    }
+}
+
 /// Why a file is left out that plain git has checked out.
 const IN_ITS_PLACE: &str = "git has put the list of its chunks in the place of this large file: remove that, and \
                             `foldersync revert` brings the file back";
@@ -536,11 +544,13 @@ fn stream<'root>(
             && recorded.size() == size
             && matches!(recorded, large::Content::Chunks(_)) != in_chunks
             && holds(objects, root, &change.path, Entry { kind: leaf.kind, id: *id })?.is_some()
-            && leaf.unchanged().map_err(failed)?
         {
             // The same content is the same revision, whatever the threshold was when it was captured.
-            let entry = Entry { kind: leaf.kind, id: *id };
-            return Ok(Ok(Reading { entry, fingerprint: trusted(&leaf), mtime: leaf.mtime, size, blob: None }));
+            rest(&leaf);
+            if leaf.unchanged().map_err(failed)? {
+                let entry = Entry { kind: leaf.kind, id: *id };
+                return Ok(Ok(Reading { entry, fingerprint: trusted(&leaf), mtime: leaf.mtime, size, blob: None }));
+            }
         }
         let mut content = begin.as_slice().chain(&mut leaf);
         let stored = if in_chunks {
@@ -558,10 +568,7 @@ fn stream<'root>(
             stored => stored?,
         };
         if in_chunks {
-            // So that it need not be read again to know that it is unchanged; nor by git, which reads no recipes.
-            while leaf.is_recent() {
-                std::thread::sleep(TICK);
-            }
+            rest(&leaf);
         }
         if let Some((id, blob)) = stored
             && leaf.unchanged().map_err(failed)?

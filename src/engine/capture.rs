@@ -524,6 +524,18 @@ fn trusted(leaf: &OpenLeaf<'_>) -> Fingerprint {
     if leaf.is_recent() { Fingerprint::default() } else { leaf.fingerprint }
 }
 
+/// Waits until a large file is old enough for its fingerprint to be relied on: so that it need not be read again to know
+/// that it is unchanged, nor by git, which reads no recipes.
+fn rest(leaf: &OpenLeaf<'_>) {
+    while leaf.is_recent() {
+        std::thread::sleep(TICK);
+    }
+}
+
+/// Why a file is left out that plain git has checked out.
+const IN_ITS_PLACE: &str = "git has put the list of its chunks in the place of this large file: remove that, and \
+                            `foldersync revert` brings the file back";
+
 /// Streams a large file into the burst, in chunks from a certain size on; the inner error says why it was left out.
 fn stream<'root>(
     source: &Source<'root>,
@@ -552,16 +564,27 @@ fn stream<'root>(
         if let Err(error) = read {
             return Ok(Err(format!("cannot be read: {error}")));
         }
-        let in_chunks = leaf.kind != Kind::Symlink && (size > large_from || recipe::begins_as_one(&begin));
+        let as_recipe = leaf.kind != Kind::Symlink && recipe::begins_as_one(&begin);
+        if as_recipe && size <= recipe::LONGEST as u64 && matches!(&before, Some((_, large::Content::Chunks(_)))) {
+            if let Err(error) = (&mut leaf).take(recipe::LONGEST as u64).read_to_end(&mut begin) {
+                return Ok(Err(format!("cannot be read: {error}")));
+            }
+            if objects.exists(&object_id(ObjectKind::Blob, &begin)) && large::Recipe::parse(&begin).is_ok() {
+                return Ok(Err(IN_ITS_PLACE.to_owned()));
+            }
+        }
+        let in_chunks = as_recipe || (leaf.kind != Kind::Symlink && size > large_from);
         if let Some((id, recorded)) = &before
             && recorded.size() == size
             && matches!(recorded, large::Content::Chunks(_)) != in_chunks
             && holds(objects, root, &change.path, Entry { kind: leaf.kind, id: *id })?.is_some()
-            && leaf.unchanged().map_err(failed)?
         {
             // The same content is the same revision, whatever the threshold was when it was captured.
-            let entry = Entry { kind: leaf.kind, id: *id };
-            return Ok(Ok(Reading { entry, fingerprint: trusted(&leaf), mtime: leaf.mtime, size, blob: None }));
+            rest(&leaf);
+            if leaf.unchanged().map_err(failed)? {
+                let entry = Entry { kind: leaf.kind, id: *id };
+                return Ok(Ok(Reading { entry, fingerprint: trusted(&leaf), mtime: leaf.mtime, size, blob: None }));
+            }
         }
         let mut content = begin.as_slice().chain(&mut leaf);
         let stored = if in_chunks {
@@ -579,10 +602,7 @@ fn stream<'root>(
             stored => stored?,
         };
         if in_chunks {
-            // So that it need not be read again to know that it is unchanged; nor by git, which reads no recipes.
-            while leaf.is_recent() {
-                std::thread::sleep(TICK);
-            }
+            rest(&leaf);
         }
         if let Some((id, blob)) = stored
             && leaf.unchanged().map_err(failed)?

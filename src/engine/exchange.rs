@@ -19,6 +19,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
+use tempfile::SpooledTempFile;
+
 use crate::engine::error::{EngineError, Failure};
 use crate::engine::folder::{Context, Folder, InitOptions};
 use crate::engine::outbox::Outbox;
@@ -439,7 +441,7 @@ impl Folder {
         let link = talk.link;
         let limit = link.session().peer().map_or(limit, |theirs| theirs.bundle_limit.min(limit));
         let offered = AtomicU64::new(0);
-        let spools = Spools::default();
+        let spools = Spools { idle: Mutex::default(), dir: self.store.private_dir() };
         std::thread::scope(|scope| {
             let sending = scope.spawn(move || {
                 let _guard = BreaksOff(link);
@@ -499,7 +501,7 @@ impl Folder {
             monitor.begin(Stage::Send, Some(revisions));
             let mut rest = &commits[..];
             let mut number = 0;
-            let mut content = tempfile::SpooledTempFile::new(SPOOL);
+            let mut content = SpooledTempFile::new_in(SPOOL, self.store.private_dir());
             while !rest.is_empty() {
                 // Packs are mapped while they are read; opened anew now and then, they do not stay resident as a whole.
                 let packs = Packs::open(&self.store.pack_dir())?;
@@ -526,7 +528,7 @@ impl Folder {
         link: &Link,
         number: u32,
         bundle: &BundleWritten,
-        content: &mut tempfile::SpooledTempFile,
+        content: &mut SpooledTempFile,
     ) -> Result<u64, EngineError> {
         link.wait_for_window()?;
         link.say(&Message::BundleBegin(BundleBegin {
@@ -684,17 +686,31 @@ struct Transferred {
 }
 
 /// Empties a spool. The memory that it took stays with it.
-fn empty(spool: &mut tempfile::SpooledTempFile) -> Result<(), EngineError> {
+fn empty(spool: &mut SpooledTempFile) -> Result<(), EngineError> {
     let emptied = spool.rewind().and_then(|()| spool.set_len(0));
     emptied.map_err(EngineError::io("empty", Path::new("a temporary file")))
 }
 
-/// Spools that are not in use.
-type Spools = Mutex<Vec<tempfile::SpooledTempFile>>;
+/// Spools that are not in use. Those that get large lie beside the packs: where temporary files usually are may be memory.
+struct Spools {
+    idle: Mutex<Vec<SpooledTempFile>>,
+    dir: PathBuf,
+}
+
+impl Spools {
+    fn take(&self) -> SpooledTempFile {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| SpooledTempFile::new_in(SPOOL, &self.dir))
+    }
+
+    fn give_back(&self, spool: SpooledTempFile) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(spool);
+    }
+}
 
 /// A spool that is being read, and given back at the end: its memory serves again.
 struct Lent<'a> {
-    content: Option<tempfile::SpooledTempFile>,
+    content: Option<SpooledTempFile>,
     spools: &'a Spools,
 }
 
@@ -716,7 +732,7 @@ impl Drop for Lent<'_> {
         if let Some(mut content) = self.content.take().filter(|content| !content.is_rolled())
             && empty(&mut content).is_ok()
         {
-            self.spools.lock().unwrap_or_else(PoisonError::into_inner).push(content);
+            self.spools.give_back(content);
         }
     }
 }
@@ -724,7 +740,7 @@ impl Drop for Lent<'_> {
 /// A bundle that has arrived whole.
 struct Arrival {
     begin: BundleBegin,
-    content: tempfile::SpooledTempFile,
+    content: SpooledTempFile,
 }
 
 /// Bytes of a bundle that go into one frame.
@@ -1097,9 +1113,7 @@ fn receive(
                 return Err(talk.broke("it sends revisions, though none are received from it"));
             }
             Message::BundleBegin(begin) => {
-                let unused = spools.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let content = unused.unwrap_or_else(|| tempfile::SpooledTempFile::new(SPOOL));
-                open = Some(Arrival { begin, content });
+                open = Some(Arrival { begin, content: spools.take() });
             }
             Message::BundleData(bytes) => {
                 if let Some(arrival) = &mut open {

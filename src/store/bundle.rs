@@ -136,10 +136,18 @@ enum Source {
 struct Slice {
     items: Vec<Item>,
     table: IdTable,
+    /// What deltas of it stand on and the receiver has. None of it goes into the same bundle when a later commit comes
+    /// back to it: as a delta it could stand on the very object that stands on it, and git gives up on such a circle.
+    had: HashSet<ObjectId>,
     bytes: u64,
 }
 
 impl Slice {
+    /// Whether the receiver needs no (other) entry for an object.
+    fn settled(&self, id: &ObjectId) -> bool {
+        self.find(id).is_some() || self.had.contains(id)
+    }
+
     fn find(&self, id: &ObjectId) -> Option<u32> {
         self.table.get(id, |at| self.items[at as usize].id)
     }
@@ -147,6 +155,9 @@ impl Slice {
     fn push(&mut self, item: Item, bytes: u64) {
         let at = u32::try_from(self.items.len()).expect("a bundle has fewer objects");
         self.table.insert(&item.id, at, |at| self.items[at as usize].id);
+        if let Base::Had(base) = item.base {
+            self.had.insert(base);
+        }
         self.items.push(item);
         self.bytes += bytes;
     }
@@ -261,7 +272,7 @@ impl<'a> BundleWriter<'a> {
         };
         for position in run {
             let entry = pack.entry(position)?;
-            if slice.find(&entry.id).is_some() {
+            if slice.settled(&entry.id) {
                 continue;
             }
             let base = match (entry.header.kind, pack.base(&entry)?) {
@@ -312,7 +323,7 @@ impl<'a> BundleWriter<'a> {
 
     /// Adds an object whole.
     fn whole(&self, id: ObjectId, slice: &mut Slice) -> Result<(), StoreError> {
-        if slice.find(&id).is_some() {
+        if slice.settled(&id) {
             return Ok(());
         }
         let (kind, size) = self.objects.header(&id)?.ok_or(StoreError::Missing { id })?;
@@ -394,7 +405,7 @@ impl<'a> BundleWriter<'a> {
     }
 
     fn compare_trees(&self, olds: &[TreeId], new: TreeId, depth: usize, slice: &mut Slice) -> Result<(), StoreError> {
-        if slice.find(&new.into()).is_some() {
+        if slice.settled(&new.into()) {
             return Ok(());
         }
         let damaged = |detail| StoreError::damaged(format!("tree {new}"), detail);
@@ -1063,6 +1074,32 @@ pub(crate) mod tests {
             steps.push(last);
             steps
         })
+    }
+
+    #[test]
+    fn what_comes_back_within_a_bundle_makes_no_circle_of_deltas() {
+        for thorough in [false, true] {
+            let (mut from, with_git, ours) = (Repo::new(), Repo::new(), Repo::new());
+            let many: Vec<_> = (0..20).map(|n| (format!("a/f{n}"), Some(vec![b'x'; n]))).collect();
+            from.burst(&many);
+            let receive = |from: &Repo| {
+                for (_, bundle) in from.send(ours.head(), options(1 << 20, thorough)) {
+                    with_git.receive_with_git(&bundle);
+                    ours.set("refs/heads/main", ours.receive(&bundle).expect("admitted").tips[0]);
+                }
+                assert_eq!((ours.head(), with_git.head()), (from.head(), from.head()));
+                ours.fsck();
+                with_git.fsck();
+            };
+            receive(&from);
+            // Each folder's tree is another, and then again the one that both sides had.
+            let edit = |content: Option<&[u8]>| vec![("a/f3".to_owned(), content.map(<[u8]>::to_vec))];
+            from.burst(&edit(Some(b"edited")));
+            from.burst(&edit(Some(b"xxx")));
+            from.burst(&edit(None));
+            from.burst(&edit(Some(b"xxx")));
+            receive(&from);
+        }
     }
 
     proptest! {

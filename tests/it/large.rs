@@ -146,6 +146,29 @@ fn a_file_that_begins_as_a_recipe_is_kept_as_a_file() {
     sites.settle();
 }
 
+/// Plain git knows nothing of recipes: what it checks out is no edit of the file.
+#[test]
+fn what_git_checks_out_in_place_of_a_large_file_is_no_revision() {
+    let sites = Sites::new(1);
+    let site = &sites.sites[0];
+    for seed in [1, 2] {
+        site.write("film", noise(9 << 20, seed));
+        site.capture();
+    }
+    let head = site.head();
+    for revision in ["HEAD", "HEAD~1"] {
+        site.remove("film");
+        site.git(&["checkout", "--quiet", revision, "--", "film"]);
+        assert!(fs::read(site.path("film")).expect("there").starts_with(b"foldersync-recipe 1\n"));
+        let report = site.folder().capture(&[]).expect("captured");
+        let left_out: Vec<&str> = report.left_out.iter().map(|left_out| left_out.path.as_str()).collect();
+        assert_eq!((left_out, site.head()), (vec!["film"], head), "{report:?}");
+    }
+    site.remove("film");
+    site.folder().revert(&[rev("film@1")]).expect("reverted");
+    assert!(fs::read(site.path("film")).expect("there") == noise(9 << 20, 1));
+}
+
 #[test]
 fn another_threshold_makes_no_revisions() {
     let sites = Sites::new(2);

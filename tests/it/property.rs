@@ -63,18 +63,20 @@ fn is_file(site: &Site, path: &str) -> bool {
     fs::symlink_metadata(site.path(path)).is_ok_and(|data| data.is_file())
 }
 
-fn take(sites: &Sites, step: &Step) {
+/// Takes a step, the n-th. Contents are never alike: a file that is replaced by one of the same content has another time
+/// and is the same revision, and then the times on the sides differ.
+fn take(sites: &Sites, n: usize, step: &Step) {
     let count = sites.sites.len();
     let site = |n: usize| &sites.sites[n % count];
     match *step {
         Step::Write { site: at, path, content } => {
             clear(site(at), PATHS[path]);
-            site(at).write(PATHS[path], format!("content {content} written at {}\n", site(at).name));
+            site(at).write(PATHS[path], format!("content {content} of step {n}, written at {}\n", site(at).name));
         }
         Step::Append { site: at, path, line } => {
             if is_file(site(at), PATHS[path]) {
                 let before = site(at).read(PATHS[path]);
-                site(at).write(PATHS[path], format!("{before}line {line}\n"));
+                site(at).write(PATHS[path], format!("{before}line {line} of step {n}\n"));
             }
         }
         Step::Remove { site: at, path } => {
@@ -154,7 +156,7 @@ proptest! {
             sites.keep_in_chunks_from(0);
         }
         let mut ever: BTreeSet<Vec<u8>> = BTreeSet::new();
-        for step in &steps {
+        for (number, step) in steps.iter().enumerate() {
             let captures = |n: usize| match *step {
                 Step::Capture { site } => site % count == n,
                 Step::Exchange { from, to } => from % count != to % count && (from % count == n || to % count == n),
@@ -165,7 +167,7 @@ proptest! {
                     ever.extend(contents(site));
                 }
             }
-            take(&sites, step);
+            take(&sites, number, step);
             for (n, site) in sites.sites.iter().enumerate() {
                 if captures(n) {
                     site.check();

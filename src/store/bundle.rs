@@ -345,9 +345,11 @@ impl<'a> BundleWriter<'a> {
     /// Adds a blob that takes the place of the `olds` of its path: as a pack has it, if it is a delta against the first
     /// there; or whole. Of a large file, the chunks are added as well that those have not.
     fn content(&self, id: ObjectId, olds: &[TreeId], slice: &mut Slice) -> Result<(), StoreError> {
+        if slice.settled(&id) {
+            return Ok(());
+        }
         self.chunks(id, olds, slice)?;
         if let Some(old) = olds.first().map(|&old| ObjectId::from(old))
-            && slice.find(&id).is_none()
             && let Some((at, _)) = self.packs.find(&id)
             && let Some(pack) = self.packs.all().get(at).filter(|pack| pack.is_sorted() || pack.objects() <= BIG_PACK)
             && let Some(position) = pack.position(&id)
@@ -1080,8 +1082,9 @@ pub(crate) mod tests {
     fn what_comes_back_within_a_bundle_makes_no_circle_of_deltas() {
         for thorough in [false, true] {
             let (mut from, with_git, ours) = (Repo::new(), Repo::new(), Repo::new());
-            let many: Vec<_> = (0..20).map(|n| (format!("a/f{n}"), Some(vec![b'x'; n]))).collect();
-            from.burst(&many);
+            let text = |how| vec![("a/text".to_owned(), Some(edited_text(7, how)))];
+            from.burst(&(0..20).map(|n| (format!("a/f{n}"), Some(vec![b'x'; n]))).collect::<Vec<_>>());
+            from.burst(&text(1));
             let receive = |from: &Repo| {
                 for (_, bundle) in from.send(ours.head(), options(1 << 20, thorough)) {
                     with_git.receive_with_git(&bundle);
@@ -1092,7 +1095,9 @@ pub(crate) mod tests {
                 with_git.fsck();
             };
             receive(&from);
-            // Each folder's tree is another, and then again the one that both sides had.
+            // The text and each folder's tree are others, and then again those that both sides had.
+            from.burst(&text(2));
+            from.burst(&text(1));
             let edit = |content: Option<&[u8]>| vec![("a/f3".to_owned(), content.map(<[u8]>::to_vec))];
             from.burst(&edit(Some(b"edited")));
             from.burst(&edit(Some(b"xxx")));

@@ -80,13 +80,15 @@ impl HistoryIndex {
             return Ok(stats);
         }
         let before = target(&self.db)?;
-        let mut walk = walk(&self.db, objects, head, before)?;
+        let mut walk = walk(&self.db, objects, head, before.map(|before| before.head))?;
         stats.rebuilt = before.is_some() && !walk.came_across;
         let transaction = begin(&mut self.db, before)?;
+        let mut now = Target { head, emptied: before.map_or(0, |before| before.emptied) };
         if stats.rebuilt {
             transaction.execute_batch("DELETE FROM revisions; DELETE FROM commits; DELETE FROM paths;")?;
+            now.emptied += 1;
         }
-        transaction.execute("INSERT OR REPLACE INTO state VALUES (0, ?1)", [head.as_bytes()])?;
+        transaction.execute("INSERT OR REPLACE INTO state VALUES (0, ?1, ?2)", params![head.as_bytes(), now.emptied])?;
         if stats.rebuilt {
             transaction.commit()?;
             walk = self::walk(&self.db, objects, head, None)?;
@@ -101,7 +103,7 @@ impl HistoryIndex {
         monitor.begin(Stage::Index, Some(walk.missing.len() as u64));
         let mut indexing = Indexing::new(objects);
         for batch in walk.missing.chunks(BATCH) {
-            let transaction = begin(&mut self.db, Some(head))?;
+            let transaction = begin(&mut self.db, Some(now))?;
             index(&transaction, &mut indexing, batch, &mut stats, monitor)?;
             transaction.commit()?;
         }
@@ -110,14 +112,21 @@ impl HistoryIndex {
     }
 }
 
-/// The head that the index is at, or on its way to.
-fn target(db: &Connection) -> rusqlite::Result<Option<CommitId>> {
-    let head = db.prepare_cached("SELECT head FROM state")?.query_row([], |row| id_at(row, 0)).optional()?;
-    Ok(head.map(ObjectId::as_commit))
+/// The head that the index is at, or on its way to, and how often it was emptied: where neither is another, what was in
+/// it still is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Target {
+    head: CommitId,
+    emptied: i64,
 }
 
-/// A transaction in an index that is still on its way to this head: no other process has begun towards another one.
-fn begin(db: &mut Connection, still: Option<CommitId>) -> Result<Transaction<'_>, StoreError> {
+fn target(db: &Connection) -> rusqlite::Result<Option<Target>> {
+    let mut select = db.prepare_cached("SELECT head, emptied FROM state")?;
+    select.query_row([], |row| Ok(Target { head: id_at(row, 0)?.as_commit(), emptied: row.get(1)? })).optional()
+}
+
+/// A transaction in an index that is still on its way to this: no other process has begun towards another head.
+fn begin(db: &mut Connection, still: Option<Target>) -> Result<Transaction<'_>, StoreError> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if target(&transaction)? == still {
         Ok(transaction)

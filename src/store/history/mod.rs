@@ -47,10 +47,11 @@ use crate::path::SyncPath;
 pub use catch_up::Stats;
 
 /// Counted up when the tables, or what is a revision, or their order, change.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
-    CREATE TABLE state (only INTEGER PRIMARY KEY CHECK (only = 0), head BLOB NOT NULL);
+    -- emptied: how often everything was thrown away.
+    CREATE TABLE state (only INTEGER PRIMARY KEY CHECK (only = 0), head BLOB NOT NULL, emptied INTEGER NOT NULL);
     CREATE TABLE paths (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE);
     -- until: the least date of a child; the commit is a tip of its time from `date` to there.
     CREATE TABLE commits (oid BLOB PRIMARY KEY, date INTEGER NOT NULL, generation INTEGER NOT NULL,

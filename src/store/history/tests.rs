@@ -392,6 +392,31 @@ fn two_processes_may_index_at_once() {
     assert_eq!(index.folder_log(None, 999).expect("rows").len(), 300);
 }
 
+#[test]
+fn processes_with_heads_that_do_not_follow_each_other_may_index_at_once() {
+    let repository = chain(60);
+    let heads = [20, 40, 10];
+    std::thread::scope(|scope| {
+        for first in 0..6 {
+            let repository = &repository;
+            scope.spawn(move || {
+                let mut index = HistoryIndex::open(&repository.index_file()).expect("opens");
+                for round in 0..60 {
+                    let head = repository.ids[heads[(first + round) % heads.len()]];
+                    match index.catch_up(&repository.objects(), head, &Silent) {
+                        // The others are faster, all the time.
+                        Ok(_) | Err(StoreError::RefMoved { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    let mut index = HistoryIndex::open(&repository.index_file()).expect("opens");
+    index.catch_up(&repository.objects(), repository.ids[59], &Silent).expect("indexes");
+    assert_eq!(index.folder_log(None, 999).expect("rows").len(), 60);
+}
+
 /// What the rows must be, from the definition alone: every tree read whole, every commit compared with its parents.
 fn by_definition(objects: &Objects, commits: &[CommitId]) -> Vec<(SyncPath, Key, Verb, Option<Entry>)> {
     let mut known: HashMap<CommitId, (Key, BTreeMap<SyncPath, Entry>)> = HashMap::new();

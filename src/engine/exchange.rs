@@ -12,15 +12,14 @@
 //! checkout. The last known revision of the other side moves only when it has said that it holds it on disk.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use tempfile::SpooledTempFile;
-
+use crate::engine::arrival::{Arriving, Filling, arrival};
 use crate::engine::error::{EngineError, Failure};
 use crate::engine::folder::{Context, Folder, InitOptions};
 use crate::engine::outbox::Outbox;
@@ -34,7 +33,7 @@ use crate::protocol::{
     Session, Stored, VERSION, WINDOW,
 };
 use crate::store::Wait;
-use crate::store::bundle::{Bundle, BundleOptions, BundleWriter, BundleWritten};
+use crate::store::bundle::{Bundle, BundleOptions, BundleWriter, Cut};
 use crate::store::pack::reader::Packs;
 use crate::store::quarantine::{self, Limits, VerifiedPack};
 use crate::store::{Expected, Graph, Objects, RefEdit, RefName, StoreError};
@@ -106,10 +105,6 @@ impl Default for ExchangeOptions {
 /// Bundles are cut at about this many bytes. A kill of the receiving side costs three of them again (one that arrives,
 /// one that is taken apart, one that is checked), a cut of the connection one.
 const BUNDLE_LIMIT: u64 = 5 << 20;
-/// A bundle that arrives is kept in memory up to this many bytes, in a file beyond.
-const SPOOL: usize = 24 << 20;
-/// Bundles that are cut from one view of the packs.
-const PER_VIEW: usize = 3;
 /// How long a side may say nothing, and how often in that time it says that it is alive.
 const PATIENCE: Duration = Duration::from_mins(1);
 const SIGNS_OF_LIFE: u32 = 6;
@@ -441,7 +436,6 @@ impl Folder {
         let link = talk.link;
         let limit = link.session().peer().map_or(limit, |theirs| theirs.bundle_limit.min(limit));
         let offered = AtomicU64::new(0);
-        let spools = Spools { idle: Mutex::default(), dir: self.store.private_dir() };
         std::thread::scope(|scope| {
             let sending = scope.spawn(move || {
                 let _guard = BreaksOff(link);
@@ -452,13 +446,13 @@ impl Folder {
                 link.all_sent();
                 sent
             });
-            let (arrived, arrivals) = mpsc::sync_channel::<Arrival>(0);
-            let (offered, spools) = (&offered, &spools);
+            let (arrived, arrivals) = mpsc::sync_channel::<Arrival>(WAITING);
+            let offered = &offered;
             let admitting = scope.spawn(move || {
                 let _guard = BreaksOff(link);
-                self.admit(link, peer, arrivals, offered, spools)
+                self.admit(link, peer, arrivals, offered)
             });
-            let received = receive(talk, receives, &arrived, offered, spools);
+            let received = receive(talk, receives, &arrived, offered);
             drop(arrived);
             // Whoever sends waits for answers now and then: they are heard while it sends.
             let received = received.and_then(|received| talk.answers().map(|()| received));
@@ -469,12 +463,15 @@ impl Folder {
             }
             let sent = sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // The first cause counts: what was told to the other side comes back as its fault, or as a cut.
-            admitted?;
-            let sent = match (sent, &received) {
-                (Err(EngineError::Protocol(ProtocolError::Over)), Err(_)) => Transferred::default(),
-                (sent, _) => sent?,
-            };
-            Ok((sent, received?))
+            match (admitted, sent, received) {
+                (Ok(()), Ok(sent), Ok(received)) => Ok((sent, received)),
+                (admitted, sent, received) => {
+                    let mut errors: Vec<_> =
+                        [admitted.err(), sent.err(), received.err()].into_iter().flatten().collect();
+                    let is_cause = |error: &EngineError| !matches!(error, EngineError::Protocol(ProtocolError::Over));
+                    Err(errors.swap_remove(errors.iter().position(is_cause).unwrap_or(errors.len() - 1)))
+                }
+            }
         })
     }
 
@@ -499,22 +496,14 @@ impl Folder {
         link.say(&Message::Offer(Offer { bundles: None, revisions, bytes: None, head: Some(head) }))?;
         if revisions > 0 {
             monitor.begin(Stage::Send, Some(revisions));
-            let mut rest = &commits[..];
+            let packs = Packs::open(&self.store.pack_dir())?;
+            let options = BundleOptions { limit, ..BundleOptions::default() };
+            let mut series = BundleWriter::new(&objects, &packs, &commits, options);
             let mut number = 0;
-            let mut content = SpooledTempFile::new_in(SPOOL, self.store.private_dir());
-            while !rest.is_empty() {
-                // Packs are mapped while they are read; opened anew now and then, they do not stay resident as a whole.
-                let packs = Packs::open(&self.store.pack_dir())?;
-                let options = BundleOptions { limit, ..BundleOptions::default() };
-                let mut series = BundleWriter::new(&objects, &packs, rest, options);
-                for _ in 0..PER_VIEW {
-                    empty(&mut content)?;
-                    let Some(bundle) = series.write_next(&mut content)? else { break };
-                    number += 1;
-                    sent.bytes += self.send_bundle(link, number, &bundle, &mut content)?;
-                    sent.revisions += bundle.commits;
-                }
-                rest = &rest[rest.len() - series.remaining()..];
+            while let Some(cut) = series.cut()? {
+                number += 1;
+                sent.revisions += cut.commits();
+                sent.bytes += self.send_bundle(link, number, &series, cut)?;
             }
             monitor.end(Stage::Send);
         }
@@ -522,35 +511,32 @@ impl Folder {
         Ok(sent)
     }
 
-    /// Sends one bundle; answers with its bytes.
+    /// Sends one bundle, while it is written; answers with its bytes.
     fn send_bundle(
         &self,
         link: &Link,
         number: u32,
-        bundle: &BundleWritten,
-        content: &mut SpooledTempFile,
+        series: &BundleWriter<'_>,
+        bundle: Cut,
     ) -> Result<u64, EngineError> {
         link.wait_for_window()?;
+        let (header, revisions) = (bundle.header(), bundle.commits());
         link.say(&Message::BundleBegin(BundleBegin {
             number,
-            prerequisites: bundle.header.prerequisites.iter().copied().take(PREREQUISITE_LIMIT).collect(),
-            tip: bundle.header.tip(),
-            revisions: bundle.commits,
+            prerequisites: header.prerequisites.iter().copied().take(PREREQUISITE_LIMIT).collect(),
+            tip: header.tip(),
+            revisions,
             bytes_hint: None,
         }))?;
         link.answered.notify_all();
-        content.rewind().map_err(EngineError::io("read", Path::new("a temporary file")))?;
-        let mut buffer = vec![0; DATA];
-        loop {
-            let read = content.read(&mut buffer).map_err(EngineError::io("read", Path::new("a temporary file")))?;
-            if read == 0 {
-                break;
-            }
-            link.data(&buffer[..read])?;
-            self.cx.monitor.advance(Stage::Send, 0, read as u64);
-        }
+        let mut data = BufWriter::with_capacity(DATA, BundleData { link, monitor: &*self.cx.monitor, failed: None });
+        let written = series.write(bundle, &mut data).map_err(EngineError::from);
+        let written = written.and_then(|_| data.flush().map_err(EngineError::io("send", Path::new("a bundle"))));
+        // What has kept it from being sent says more than that it was not written.
+        let (data, _) = data.into_parts();
+        data.failed.map_or(written, Err)?;
         let bytes = link.end_bundle()?;
-        self.cx.monitor.advance(Stage::Send, bundle.commits, 0);
+        self.cx.monitor.advance(Stage::Send, revisions, 0);
         Ok(bytes)
     }
 
@@ -562,7 +548,6 @@ impl Folder {
         peer: &str,
         arrivals: mpsc::Receiver<Arrival>,
         offered: &AtomicU64,
-        spools: &Spools,
     ) -> Result<(), EngineError> {
         let objects = self.store.objects();
         let (mut revisions, mut told) = (0, Ok(()));
@@ -570,16 +555,19 @@ impl Folder {
             let (begun, incoming) = mpsc::sync_channel(0);
             scope.spawn(move || {
                 for Arrival { begin, content } in arrivals {
-                    let content = Lent { content: Some(content), spools };
+                    let cut = content.cut_off();
                     let pack = self.take_apart(scope, content);
                     let is_over = pack.is_err();
-                    if begun.send((begin, pack)).is_err() || is_over {
+                    if begun.send((begin, pack, cut)).is_err() || is_over {
                         break;
                     }
                 }
             });
-            let admitted = incoming.iter().try_for_each(|(begin, pack)| {
-                let admitted = pack?.index(&objects)?.verify(&objects)?.admit(&self.store.pack_dir())?;
+            let admitted = incoming.iter().try_for_each(|(begin, pack, cut)| {
+                let pack = pack.and_then(|pack| Ok(pack.index(&objects)?));
+                // What was cut off is no fault of the bundle's, and whoever reads the connection says why it was.
+                let pack = pack.map_err(|error| if cut.happened() { ProtocolError::Over.into() } else { error })?;
+                let admitted = pack.verify(&objects)?.admit(&self.store.pack_dir())?;
                 self.store.keep_chunks(&admitted.chunks)?;
                 if admitted.tips.first() != Some(&begin.tip) {
                     let what = format!("bundle {}", begin.number);
@@ -616,9 +604,8 @@ impl Folder {
     fn take_apart<'scope>(
         &self,
         scope: &'scope Scope<'scope, '_>,
-        mut content: Lent<'scope>,
+        content: Arriving,
     ) -> Result<quarantine::Incoming<'scope>, EngineError> {
-        content.rewind()?;
         let (header, pack) = Bundle::open(content)?.into_parts();
         Ok(quarantine::begin(scope, &self.store.private_dir(), header, pack, &Limits::default())?)
     }
@@ -685,62 +672,36 @@ struct Transferred {
     head: Option<CommitId>,
 }
 
-/// Empties a spool. The memory that it took stays with it.
-fn empty(spool: &mut SpooledTempFile) -> Result<(), EngineError> {
-    let emptied = spool.rewind().and_then(|()| spool.set_len(0));
-    emptied.map_err(EngineError::io("empty", Path::new("a temporary file")))
-}
-
-/// Spools that are not in use. Those that get large lie beside the packs: where temporary files usually are may be memory.
-struct Spools {
-    idle: Mutex<Vec<SpooledTempFile>>,
-    dir: PathBuf,
-}
-
-impl Spools {
-    fn take(&self) -> SpooledTempFile {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| SpooledTempFile::new_in(SPOOL, &self.dir))
-    }
-
-    fn give_back(&self, spool: SpooledTempFile) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(spool);
-    }
-}
-
-/// A spool that is being read, and given back at the end: its memory serves again.
-struct Lent<'a> {
-    content: Option<SpooledTempFile>,
-    spools: &'a Spools,
-}
-
-impl Lent<'_> {
-    fn rewind(&mut self) -> Result<(), EngineError> {
-        let rewound = self.content.as_mut().map_or(Ok(()), Seek::rewind);
-        rewound.map_err(EngineError::io("read", Path::new("a temporary file")))
-    }
-}
-
-impl Read for Lent<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.content.as_mut().map_or(Ok(0), |content| content.read(buffer))
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        if let Some(mut content) = self.content.take().filter(|content| !content.is_rolled())
-            && empty(&mut content).is_ok()
-        {
-            self.spools.give_back(content);
-        }
-    }
-}
-
-/// A bundle that has arrived whole.
+/// A bundle that arrives.
 struct Arrival {
     begin: BundleBegin,
-    content: SpooledTempFile,
+    content: Arriving,
+}
+
+/// How many bundles may begin to arrive while one is admitted and one is taken apart.
+const WAITING: usize = 1;
+
+/// The data of a bundle that is being sent.
+struct BundleData<'a> {
+    link: &'a Link,
+    monitor: &'a dyn Monitor,
+    failed: Option<EngineError>,
+}
+
+impl Write for BundleData<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = &bytes[..bytes.len().min(DATA)];
+        self.link.data(bytes).map_err(|error| {
+            self.failed = Some(error);
+            io::ErrorKind::BrokenPipe
+        })?;
+        self.monitor.advance(Stage::Send, 0, bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Bytes of a bundle that go into one frame.
@@ -1097,10 +1058,11 @@ fn receive(
     allowed: bool,
     arrived: &mpsc::SyncSender<Arrival>,
     offered: &AtomicU64,
-    spools: &Spools,
 ) -> Result<Transferred, EngineError> {
+    // Whoever takes bundles apart, or admits them, has failed, and says why.
+    let nobody_listens = || EngineError::from(ProtocolError::Over);
     let mut received = Transferred::default();
-    let mut open: Option<Arrival> = None;
+    let mut open: Option<(Filling, u64)> = None;
     loop {
         match talk.next()? {
             Message::Offer(offer) => {
@@ -1113,24 +1075,24 @@ fn receive(
                 return Err(talk.broke("it sends revisions, though none are received from it"));
             }
             Message::BundleBegin(begin) => {
-                open = Some(Arrival { begin, content: spools.take() });
+                let (filling, content) = arrival();
+                open = Some((filling, begin.revisions));
+                arrived.send(Arrival { begin, content }).map_err(|_| nobody_listens())?;
             }
             Message::BundleData(bytes) => {
-                if let Some(arrival) = &mut open {
-                    arrival
-                        .content
-                        .write_all(&bytes)
-                        .map_err(EngineError::io("write", Path::new("a temporary file")))?;
+                if let Some((filling, _)) = &open {
                     received.bytes += bytes.len() as u64;
                     talk.monitor.advance(Stage::Receive, 0, bytes.len() as u64);
+                    if !filling.put(bytes) {
+                        return Err(nobody_listens());
+                    }
                 }
             }
             Message::BundleEnd(_) => {
-                if let Some(arrival) = open.take() {
-                    received.revisions += arrival.begin.revisions;
-                    if arrived.send(arrival).is_err() {
-                        // The one who admits has failed, and says why.
-                        return Err(ProtocolError::Over.into());
+                if let Some((filling, revisions)) = open.take() {
+                    received.revisions += revisions;
+                    if !filling.end() {
+                        return Err(nobody_listens());
                     }
                 }
             }

@@ -3,6 +3,7 @@
 //! A [`Folder`] is opened, and then asked; everything that changes it takes the folder's lock, finishes what a killed
 //! process left, does its work and leaves a state from which a kill at any point is recovered (see [`folder`]).
 
+mod arrival;
 mod bundles;
 mod capture;
 mod checkout;

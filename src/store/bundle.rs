@@ -23,12 +23,13 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
+use super::checksum::Checksum;
 use super::error::StoreError;
 use super::frames::FrameWriter;
 use super::large::{self, Content, Recipe};
 use super::objects::{ObjectKind, Objects};
 use super::pack::delta::{self, first_entry};
-use super::pack::entry::{EntryKind, HEADER_LEN, pack_header, write_header};
+use super::pack::entry::{EntryKind, HEADER_LEN, TRAILER_LEN, pack_header, write_header};
 use super::pack::ids::IdTable;
 use super::pack::reader::{Links, links};
 use super::pack::{Deflater, MAX_CHAIN, Packs, max_joined_chain};
@@ -131,6 +132,27 @@ enum Source {
     Made(Vec<u8>),
 }
 
+/// A bundle that was cut and is still to be written, with the writer that cut it.
+pub struct Cut {
+    header: BundleHeader,
+    items: Vec<Item>,
+    commits: u64,
+    /// The bytes of its pack, at most.
+    bytes: u64,
+}
+
+impl Cut {
+    /// What it begins with.
+    pub const fn header(&self) -> &BundleHeader {
+        &self.header
+    }
+
+    /// How many commits it has.
+    pub const fn commits(&self) -> u64 {
+        self.commits
+    }
+}
+
 /// The part of a range that goes into one bundle.
 #[derive(Default)]
 struct Slice {
@@ -192,13 +214,18 @@ impl<'a> BundleWriter<'a> {
         Self { objects, packs, commits, range, next: 0, options, lineage: Lineage::default() }
     }
 
-    /// How many commits are still to be written.
-    pub fn remaining(&self) -> usize {
+    /// How many commits are still to be cut.
+    fn remaining(&self) -> usize {
         self.commits.len() - self.next
     }
 
     /// Writes the next bundle to `out`; `None` when all are written. After an error the series is to be dropped.
     pub fn write_next(&mut self, out: &mut dyn Write) -> Result<Option<BundleWritten>, StoreError> {
+        self.cut()?.map(|cut| self.write(cut, out)).transpose()
+    }
+
+    /// Cuts the next bundle: sees what goes into it. `None` when there are no more.
+    pub fn cut(&mut self) -> Result<Option<Cut>, StoreError> {
         let from = self.next;
         if from == self.commits.len() {
             return Ok(None);
@@ -233,9 +260,8 @@ impl<'a> BundleWriter<'a> {
         let name = |n| if n == 0 { TIP_REF.to_owned() } else { format!("{PART_REF}{n}") };
         let refs = tips.enumerate().map(|(n, tip)| (name(n), tip)).collect();
         let header = BundleHeader { prerequisites, refs };
-        let written = self.write(&header, &slice.items, out)?;
-        debug_assert!(written <= bytes + HEADER_LEN + 20, "sizes are not underrated");
-        Ok(Some(BundleWritten { header, commits: (self.next - from) as u64, objects: objects as u64, bytes: written }))
+        let commits = (self.next - from) as u64;
+        Ok(Some(Cut { header, items: slice.items, commits, bytes: bytes + HEADER_LEN + TRAILER_LEN }))
     }
 
     /// Adds what a commit brings to the slice.
@@ -471,8 +497,9 @@ impl<'a> BundleWriter<'a> {
         Ok(())
     }
 
-    /// Writes a bundle; answers with the bytes of its pack.
-    fn write(&self, header: &BundleHeader, items: &[Item], out: &mut dyn Write) -> Result<u64, StoreError> {
+    /// Writes a bundle that was cut.
+    pub fn write(&self, cut: Cut, out: &mut dyn Write) -> Result<BundleWritten, StoreError> {
+        let Cut { header, items, commits, bytes } = cut;
         let failed = || StoreError::io("write", Path::new("the bundle"));
         let mut text = format!("{SIGNATURE}\n");
         for prerequisite in &header.prerequisites {
@@ -485,10 +512,10 @@ impl<'a> BundleWriter<'a> {
         let mut out = FrameWriter::new(out).map_err(failed())?;
         out.write_all(text.as_bytes()).map_err(failed())?;
 
-        let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+        let mut checksum = Checksum::default();
         let mut written = 0;
         let mut put = |bytes: &[u8]| -> Result<u64, StoreError> {
-            hasher.update(bytes);
+            checksum.update(bytes);
             written += bytes.len() as u64;
             out.write_all(bytes).map_err(failed())?;
             Ok(written)
@@ -498,7 +525,7 @@ impl<'a> BundleWriter<'a> {
         let mut offsets = Vec::with_capacity(items.len());
         let mut deflater = Deflater::default();
         let (mut content, mut entry) = (Vec::new(), Vec::new());
-        for item in items {
+        for item in &items {
             let kind = match item.base {
                 Base::Whole(kind) => EntryKind::Whole(kind),
                 Base::Item(base) => EntryKind::OffsetDelta(offset - offsets[base as usize]),
@@ -516,6 +543,9 @@ impl<'a> BundleWriter<'a> {
                         offset = put(piece)?;
                         Ok(())
                     })?;
+                    if bytes > large::PASSING {
+                        pack.let_go(&raw);
+                    }
                     continue;
                 }
                 Source::Object => {
@@ -535,10 +565,11 @@ impl<'a> BundleWriter<'a> {
             }
             offset = put(&entry)?;
         }
-        let checksum = hasher.try_finalize().map_err(|error| failed()(io::Error::other(error)))?;
-        out.write_all(checksum.as_bytes()).map_err(failed())?;
+        checksum.finish().and_then(|sum| out.write_all(&sum)).map_err(failed())?;
         out.finish().map_err(failed())?;
-        Ok(written + 20)
+        let written = written + TRAILER_LEN;
+        debug_assert!(written <= bytes, "sizes are not underrated");
+        Ok(BundleWritten { header, commits, objects: items.len() as u64, bytes: written })
     }
 }
 

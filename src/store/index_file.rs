@@ -23,6 +23,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::checksum::{self, Checksum};
 use super::durable;
 use super::error::StoreError;
 use super::lock::GitLock;
@@ -43,7 +44,6 @@ pub struct Loaded {
 
 const SIGNATURE: &[u8] = b"DIRC";
 const HEADER: usize = 12;
-const CHECKSUM: usize = 20;
 /// Bytes of a row before its path: ten numbers, the id, the flags.
 const FIXED: usize = 62;
 const STAGE: u16 = 0x3000;
@@ -79,7 +79,7 @@ pub fn load(git_dir: &Path) -> Result<Loaded, StoreError> {
         Ok(table) => table,
         Err(detail) => return problem(detail),
     };
-    if let Some(folders) = load_empty_folders(git_dir, &bytes[bytes.len() - CHECKSUM..])? {
+    if let Some(folders) = load_empty_folders(git_dir, &bytes[bytes.len() - checksum::LEN..])? {
         table.edit(folders);
         table.knows_empty_folders = true;
     }
@@ -94,13 +94,6 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-fn sha1(bytes: &[u8]) -> [u8; CHECKSUM] {
-    let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
-    hasher.update(bytes);
-    // What looks like an attack on SHA-1 gets a sum that nothing has.
-    hasher.try_finalize().map_or([0; CHECKSUM], |id| *super::objects::from_gix(&id).as_bytes())
-}
-
 /// From how many bytes on the checksum is worth a thread of its own.
 const LARGE: usize = 1 << 20;
 
@@ -109,11 +102,11 @@ fn parse(bytes: &[u8], recorded: Timestamp) -> Result<DiskTable, &'static str> {
     if bytes.is_empty() {
         return Err("is empty");
     }
-    if bytes.len() < HEADER + CHECKSUM || !bytes.starts_with(SIGNATURE) {
+    if bytes.len() < HEADER + checksum::LEN || !bytes.starts_with(SIGNATURE) {
         return Err("is not an index");
     }
-    let (body, sum) = bytes.split_at(bytes.len() - CHECKSUM);
-    let is_whole = || sha1(body) == *sum;
+    let (body, sum) = bytes.split_at(bytes.len() - checksum::LEN);
+    let is_whole = || Checksum::of(body) == *sum;
     let (whole, table) = if bytes.len() < LARGE {
         (is_whole(), parse_rows(body, recorded))
     } else {
@@ -298,7 +291,7 @@ pub fn save(git_dir: &Path, table: &mut DiskTable) -> Result<(), StoreError> {
     let bytes = to_bytes(table);
     let mut lock = GitLock::take(&path)?;
     if table.knows_empty_folders {
-        save_empty_folders(git_dir, table, &bytes[bytes.len() - CHECKSUM..])?;
+        save_empty_folders(git_dir, table, &bytes[bytes.len() - checksum::LEN..])?;
     }
     lock.write(&bytes)?;
     let file = lock.publish()?;
@@ -322,7 +315,7 @@ fn distrust_racy_rows(table: &mut DiskTable) {
 /// An index of version 2 with the rows that git knows.
 fn to_bytes(table: &DiskTable) -> Vec<u8> {
     let rows = table.iter().filter(|(_, row)| row.entry.kind != Kind::EmptyFolder);
-    let mut bytes = Vec::with_capacity(HEADER + CHECKSUM + table.len() * 112);
+    let mut bytes = Vec::with_capacity(HEADER + checksum::LEN + table.len() * 112);
     bytes.extend_from_slice(SIGNATURE);
     bytes.extend_from_slice(&2u32.to_be_bytes());
     bytes.extend_from_slice(&0u32.to_be_bytes());
@@ -344,7 +337,7 @@ fn to_bytes(table: &DiskTable) -> Vec<u8> {
         count += 1;
     }
     bytes[8..HEADER].copy_from_slice(&count.to_be_bytes());
-    let sum = sha1(&bytes);
+    let sum = Checksum::of(&bytes);
     bytes.extend_from_slice(&sum);
     bytes
 }
@@ -361,7 +354,7 @@ fn save_empty_folders(git_dir: &Path, table: &DiskTable, index_sum: &[u8]) -> Re
         bytes.extend_from_slice(folder);
         bytes.push(0);
     }
-    let sum = sha1(&bytes);
+    let sum = Checksum::of(&bytes);
     bytes.extend_from_slice(&sum);
     let file = File::options().write(true).create(true).truncate(false).open(&path);
     let written = file.and_then(|mut file| {
@@ -379,9 +372,9 @@ fn load_empty_folders(git_dir: &Path, index_sum: &[u8]) -> Result<Option<Vec<Tab
         bytes => bytes.map_err(StoreError::io("read", &path))?,
     };
     let folders = || {
-        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM)?)?;
+        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(checksum::LEN)?)?;
         let folders = body.strip_prefix(EMPTY_FOLDERS)?.strip_prefix(index_sum)?;
-        if sha1(body) != *sum {
+        if Checksum::of(body) != *sum {
             return None;
         }
         let folders = folders.split_inclusive(|&byte| byte == 0);
@@ -396,7 +389,7 @@ pub(crate) fn create(git_dir: &Path) -> Result<(), StoreError> {
     let mut table = DiskTable::default();
     table.knows_empty_folders = true;
     let bytes = to_bytes(&table);
-    save_empty_folders(git_dir, &table, &bytes[bytes.len() - CHECKSUM..])?;
+    save_empty_folders(git_dir, &table, &bytes[bytes.len() - checksum::LEN..])?;
     let path = index_path(git_dir);
     let mut file = File::create_new(&path).map_err(StoreError::io("write", &path))?;
     durable::fill(&mut file, &path, &bytes)?;
@@ -742,7 +735,7 @@ mod tests {
     }
 
     fn sealed(mut body: Vec<u8>) -> Vec<u8> {
-        let sum = sha1(&body);
+        let sum = Checksum::of(&body);
         body.extend_from_slice(&sum);
         body
     }
@@ -790,7 +783,7 @@ mod tests {
         #[test]
         fn nonsense_with_a_right_checksum_never_panics(sample in 0..3usize, flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in prop::option::of(any::<prop::sample::Index>())) {
             let mut bytes = samples()[sample].clone();
-            bytes.truncate(bytes.len() - CHECKSUM);
+            bytes.truncate(bytes.len() - checksum::LEN);
             for (at, value) in flips {
                 let at = at.index(bytes.len());
                 bytes[at] = value;

@@ -6,6 +6,7 @@
 
 pub mod bundle;
 pub mod burst;
+mod checksum;
 pub mod commit;
 pub mod consolidate;
 pub mod durable;

@@ -151,6 +151,12 @@ impl Objects {
         }
     }
 
+    /// Tells the system that an object of so many bytes, which was read, need not stay in its memory: what is read once,
+    /// and there is much of it, must not push out what everybody else uses.
+    pub fn let_go(&self, id: &ObjectId, bytes: u64) {
+        self.packed.borrow_mut().let_go(id, bytes);
+    }
+
     /// The kind and size in bytes of an object, without reading it where that can be avoided.
     pub fn header(&self, id: &ObjectId) -> Result<Option<(ObjectKind, u64)>, StoreError> {
         use gix_odb::Header as _;

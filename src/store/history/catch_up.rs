@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use super::touched::{Recent, Trees};
 use super::{HistoryIndex, KINDS, Key, Verb, id_at, is_damage, is_unwritable};
 use crate::entry::Entry;
-use crate::id::{CommitId, ObjectId, TreeId};
+use crate::id::{CommitId, TreeId};
 use crate::monitor::{Monitor, Stage};
 use crate::path::SyncPath;
 use crate::store::commit::Commit;
@@ -88,7 +88,8 @@ impl HistoryIndex {
             transaction.execute_batch("DELETE FROM revisions; DELETE FROM commits; DELETE FROM paths;")?;
             now.emptied += 1;
         }
-        transaction.execute("INSERT OR REPLACE INTO state VALUES (0, ?1, ?2)", params![head.as_bytes(), now.emptied])?;
+        transaction
+            .execute("INSERT OR REPLACE INTO state VALUES (0, ?1, ?2)", params![head.as_bytes(), now.emptied])?;
         if stats.rebuilt {
             transaction.commit()?;
             walk = self::walk(&self.db, objects, head, None)?;

@@ -20,3 +20,6 @@ pub use recipe::{Chunk, Recipe, RecipeError};
 
 /// What files become recipes, unless a repository says otherwise: those with more bytes.
 pub const THRESHOLD: u64 = 8 << 20;
+
+/// Of what has more bytes, the system is told that it need not keep in its memory what was read of it.
+pub const PASSING: u64 = 64 << 20;

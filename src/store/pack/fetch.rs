@@ -241,6 +241,15 @@ impl Fetcher {
         }
     }
 
+    /// Tells the system that an object of so many bytes, which was read, need not stay in its memory.
+    pub fn let_go(&mut self, id: &ObjectId, bytes: u64) {
+        if let Ok(Some((pack, offset))) = self.find(id)
+            && let Ok(file) = pack.data()
+        {
+            let_go(file, offset, bytes);
+        }
+    }
+
     /// The kind and size in bytes of an object; `None` if it is not here.
     pub fn header(&mut self, id: &ObjectId) -> Result<Option<(ObjectKind, u64)>, StoreError> {
         let Some((pack, offset)) = self.find(id)? else { return Ok(None) };
@@ -544,8 +553,16 @@ fn inflate_stream(
     if made == header.size { Ok(()) } else { Err(pack.damaged(offset, "it makes fewer bytes than it declares")) }
 }
 
+/// Tells the system that these bytes of a file need not stay in its memory. A hint, no more.
+pub(super) fn let_go(file: &File, offset: u64, bytes: u64) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(bytes), rustix::fs::Advice::DontNeed);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, bytes);
+}
+
 /// Reads until the buffer is full or the file ends.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset.saturating_add(filled as u64)) {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::id::ObjectId;
+use crate::store::checksum::Summing;
 
 /// What the index says of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct IndexEntry {
 /// Writes the index of the pack with this checksum; sorts the entries by id.
 pub fn write_index(entries: &mut [IndexEntry], pack_checksum: &[u8; 20], out: &mut impl Write) -> io::Result<()> {
     entries.sort_unstable_by(|a, b| a.id.cmp(&b.id).then(a.offset.cmp(&b.offset)));
-    let mut out = Hashing { out, hasher: gix_hash::hasher(gix_hash::Kind::Sha1) };
+    let mut out = Summing::new(out);
     let mut chunk = Vec::with_capacity(64 << 10);
     let mut put = |bytes: &[u8], flush: bool| -> io::Result<()> {
         chunk.extend_from_slice(bytes);
@@ -53,20 +54,7 @@ pub fn write_index(entries: &mut [IndexEntry], pack_checksum: &[u8; 20], out: &m
     }
     put(&large, false)?;
     put(pack_checksum, true)?;
-    let checksum = out.hasher.try_finalize().map_err(io::Error::other)?;
-    out.out.write_all(checksum.as_bytes())
-}
-
-struct Hashing<'a, W> {
-    out: &'a mut W,
-    hasher: gix_hash::Hasher,
-}
-
-impl<W: Write> Hashing<'_, W> {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hasher.update(bytes);
-        self.out.write_all(bytes)
-    }
+    out.out.write_all(&out.checksum.finish()?)
 }
 
 #[cfg(test)]

@@ -11,13 +11,13 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use gix_pack::index;
 use libdeflater::Decompressor;
 
 use super::entry::{EntryHeader, EntryKind, HEADER_LEN, MAX_ENTRY_HEADER, TRAILER_LEN};
+use super::fetch;
 use crate::id::{CommitId, ObjectId, TreeId};
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectKind, from_gix, to_gix};
@@ -58,11 +58,7 @@ impl Data {
     }
 
     /// Hands on what is in a range, in pieces.
-    fn pieces<E: From<io::Error>>(
-        &self,
-        range: Range<u64>,
-        mut take: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn pieces(&self, range: Range<u64>, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut at = range.start;
         while at < range.end {
             let (number, from) = (at / BLOCK as u64, usize::try_from(at % BLOCK as u64).expect("within a block"));
@@ -72,7 +68,7 @@ impl Data {
             let to = from.saturating_add(wanted).min(bytes.len());
             let taken = match bytes.get(from..to) {
                 Some(piece) if !piece.is_empty() => take(piece),
-                _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                _ => Err(io::ErrorKind::UnexpectedEof.into()),
             };
             self.blocks.borrow_mut().push_back((number, bytes));
             taken?;
@@ -93,15 +89,7 @@ impl Data {
 
     fn block(&self, number: u64, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
         bytes.resize(BLOCK, 0);
-        let mut filled = 0;
-        while filled < BLOCK {
-            match self.file.read_at(&mut bytes[filled..], number * BLOCK as u64 + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let filled = fetch::read_at(&self.file, &mut bytes, number * BLOCK as u64)?;
         bytes.truncate(filled);
         Ok(bytes)
     }
@@ -110,7 +98,7 @@ impl Data {
         let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
         self.pieces(range, |piece| {
             bytes.extend_from_slice(piece);
-            io::Result::Ok(())
+            Ok(())
         })?;
         Ok(bytes)
     }
@@ -337,6 +325,11 @@ impl Pack {
         });
         failed?;
         read.map_err(|error| self.unread(error))
+    }
+
+    /// Tells the system that an entry, which was read, need not stay in its memory.
+    pub fn let_go(&self, entry: &RawEntry) {
+        fetch::let_go(&self.data.file, entry.offset, entry.end - entry.offset);
     }
 
     /// The position of the base that the entry at a position is a delta against; `None` if it is whole.

@@ -16,6 +16,7 @@ use super::entry::{EntryKind, HEADER_LEN, MAX_ENTRY_HEADER, pack_header, write_h
 use super::ids::IdTable;
 use super::index::{IndexEntry, write_index};
 use crate::id::ObjectId;
+use crate::store::checksum::Checksum;
 use crate::store::durable;
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectHasher, ObjectKind, object_id};
@@ -362,20 +363,41 @@ pub(crate) fn temporary(dir: &Path) -> Result<NamedTempFile, StoreError> {
 pub(crate) fn seal(file: &File, count: u32, end: u64) -> io::Result<[u8; 20]> {
     use std::os::unix::fs::FileExt as _;
     file.write_all_at(&pack_header(count), 0)?;
-    let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
+    let mut checksum = Checksum::default();
     let mut buffer = vec![0; 256 << 10];
     let mut at = 0;
     while at < end {
         let len = usize::try_from(end - at).map_or(buffer.len(), |rest| rest.min(buffer.len()));
         file.read_exact_at(&mut buffer[..len], at)?;
-        hasher.update(&buffer[..len]);
+        checksum.update(&buffer[..len]);
         at += len as u64;
     }
-    let checksum = hasher.try_finalize().map_err(io::Error::other)?;
-    let checksum: [u8; 20] = checksum.as_bytes().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+    let checksum = checksum.finish()?;
     file.write_all_at(&checksum, end)?;
     file.set_len(end + super::entry::TRAILER_LEN)?;
     Ok(checksum)
+}
+
+/// Whether the pack `at` is here already, as the one in `new`. Its name alone does not tell: it is a checksum, which is
+/// no proof (see [`crate::store::checksum`]).
+fn is_there(at: &Path, new: &Path) -> Result<bool, StoreError> {
+    if !at.exists() || !at.with_extension("idx").exists() {
+        return Ok(false);
+    }
+    let open = |path: &Path| File::open(path).map_err(StoreError::io("open", path));
+    let (mut there, mut file) = (open(at)?, open(new)?);
+    let (mut buffer, mut other) = (vec![0; 256 << 10], vec![0; 256 << 10]);
+    loop {
+        let read = fill(&mut there, &mut buffer).map_err(StoreError::io("read", at))?;
+        let wanted = fill(&mut file, &mut other).map_err(StoreError::io("read", new))?;
+        if buffer[..read] != other[..wanted] {
+            let detail = "it should be equal to another pack, by its checksum, and is not";
+            return Err(StoreError::damaged(at.display().to_string(), detail));
+        }
+        if read == 0 {
+            return Ok(true);
+        }
+    }
 }
 
 /// Makes a sealed pack durable and visible: synced, then renamed, with its marker and its index, the index last.
@@ -390,7 +412,7 @@ pub(crate) fn publish(
     let pack = dir.join(format!("{name}.pack"));
     let bytes = file.as_file().metadata().map_err(StoreError::io("read", file.path()))?.len();
     let finished = Finished { objects: entries.len() as u64, bytes, name };
-    if pack.exists() && dir.join(format!("{}.idx", finished.name)).exists() {
+    if is_there(&pack, file.path())? {
         return Ok(finished);
     }
     let mut index = tempfile::Builder::new()
@@ -474,6 +496,24 @@ mod tests {
         );
         assert_eq!(git(folder.path(), &["cat-file", "-p", &made.to_string()]), "hello world\n");
         git(folder.path(), &["fsck", "--full", "--strict"]);
+    }
+
+    #[test]
+    fn a_pack_with_the_name_of_another_is_compared_with_it() {
+        let (_folder, pack_dir) = repository();
+        let write = || {
+            let mut writer = PackWriter::create(&pack_dir).expect("begun");
+            writer.put(ObjectKind::Blob, b"hello\n").expect("put");
+            writer.finish()
+        };
+        let first = write().expect("finished").expect("an object");
+        assert_eq!(write().expect("there already"), Some(first.clone()));
+        let path = pack_dir.join(format!("{}.pack", first.name));
+        let mut content = fs::read(&path).expect("readable");
+        content[13] ^= 1;
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, content).expect("written");
+        assert!(matches!(write(), Err(StoreError::Damaged { .. })));
     }
 
     #[test]

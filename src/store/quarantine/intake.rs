@@ -106,9 +106,6 @@ pub(super) struct Intake<'a> {
     objects: Objects,
     limits: &'a Limits,
     to: OnDisk<'a>,
-    /// Of what is on disk, up to `hashed`.
-    hasher: gix_hash::Hasher,
-    hashed: u64,
     entries: Vec<Entry>,
     table: IdTable,
     cache: Cache,
@@ -127,8 +124,6 @@ impl<'a> Intake<'a> {
             objects,
             limits,
             to,
-            hasher: gix_hash::hasher(gix_hash::Kind::Sha1),
-            hashed: 0,
             entries: Vec::new(),
             table: IdTable::default(),
             cache: Cache::default(),
@@ -141,18 +136,8 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Takes entries, in their order, which are on disk up to `settled`.
-    pub(super) fn take(&mut self, entries: Vec<Received>, settled: u64) -> Result<(), StoreError> {
-        let mut buffer = vec![0; 64 << 10];
-        while self.hashed < settled {
-            let len = usize::try_from(settled - self.hashed).map_or(buffer.len(), |rest| rest.min(buffer.len()));
-            let read = self.to.read(&mut buffer[..len], self.hashed)?;
-            if read == 0 {
-                return Err(damaged("it became shorter on disk"));
-            }
-            self.hasher.update(&buffer[..read]);
-            self.hashed += read as u64;
-        }
+    /// Takes entries, in their order, which are on disk.
+    pub(super) fn take(&mut self, entries: Vec<Received>) -> Result<(), StoreError> {
         for Received { offset, crc, kind, content } in entries {
             let entry = u32::try_from(self.entries.len()).expect("no more than the limit");
             let index = IndexEntry { id: ObjectId::from_bytes([0; 20]), crc, offset };
@@ -382,12 +367,8 @@ impl<'a> Intake<'a> {
     }
 
     /// Ends the pack, whose last entry ends at `end`, and completes it with what its deltas stand on outside.
-    pub(super) fn finish(mut self, end: u64, trailer: [u8; 20]) -> Result<Indexed, StoreError> {
+    pub(super) fn finish(mut self, end: u64, checksum: [u8; 20]) -> Result<Indexed, StoreError> {
         self.deferred()?;
-        let sum = self.hasher.try_finalize().map_err(|error| hostile("the received pack", error))?;
-        if sum.as_bytes() != trailer {
-            return Err(damaged("its checksum is wrong"));
-        }
         let mut end = end;
         let OnDisk { file, path } = self.to;
         let failed = |error| StoreError::io("write", path)(error);
@@ -395,8 +376,8 @@ impl<'a> Intake<'a> {
         bases.sort_unstable();
         bases.retain(|(id, _)| self.table.get(id, |at| self.entries[at as usize].index.id).is_none());
         let checksum = if bases.is_empty() {
-            file.write_all_at(&trailer, end).map_err(failed)?;
-            trailer
+            file.write_all_at(&checksum, end).map_err(failed)?;
+            checksum
         } else {
             let (mut deflater, mut content, mut entry) = (Deflater::default(), Vec::new(), Vec::new());
             for (id, kind) in bases {

@@ -122,13 +122,16 @@ pub struct Admitted {
     pub chunks: BTreeSet<ObjectId>,
 }
 
+/// Where the entries of a pack end, and the checksum behind them.
+type End = (u64, [u8; 20]);
+
 /// A pack that is being received, by a thread of its own: taken apart, and written to the disk.
 pub struct Incoming<'scope> {
     header: BundleHeader,
     file: NamedTempFile,
     limits: Limits,
-    entries: Receiver<(Vec<Received>, u64)>,
-    spooling: ScopedJoinHandle<'scope, Result<(u64, [u8; 20]), StoreError>>,
+    entries: Receiver<Vec<Received>>,
+    spooling: ScopedJoinHandle<'scope, Result<Option<End>, StoreError>>,
 }
 
 /// Receives the pack behind a bundle's header into `dir`, which is on the file system of the packs, and indexes it.
@@ -157,9 +160,9 @@ pub fn begin<'scope, R: Read + Send + 'scope>(
     let (send, entries) = sync_channel(BATCHES);
     let spooling = scope.spawn(move || {
         let mut spool = Spool::new(&mut pack, OnDisk { file: &own, path: &path }, &limits);
-        spool_all(&mut spool, &send)?;
+        let taken = spool_all(&mut spool, &send)?;
         drop(send);
-        spool.trailer()
+        if taken { spool.trailer().map(Some) } else { Ok(None) }
     });
     Ok(Incoming { header, file, limits, entries, spooling })
 }
@@ -175,14 +178,14 @@ impl Incoming<'_> {
         let to = OnDisk { file: file.as_file(), path: file.path() };
         let taken = missing(&header, objects).and_then(|()| {
             let mut intake = Intake::new(to, objects.clone(), &limits);
-            entries.iter().try_for_each(|(entries, settled)| intake.take(entries, settled)).map(|()| intake)
+            entries.iter().try_for_each(|entries| intake.take(entries)).map(|()| intake)
         });
         // Whoever still spools ends when nobody listens.
         drop(entries);
         let spooled = spooling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let intake = taken?;
-        let (end, trailer) = spooled?;
-        let indexed = intake.finish(end, trailer)?;
+        let (end, checksum) = spooled?.ok_or_else(|| damaged("it was not read to its end"))?;
+        let indexed = intake.finish(end, checksum)?;
         Ok(QuarantinedPack { header, file, indexed })
     }
 }
@@ -199,26 +202,23 @@ fn missing(header: &BundleHeader, objects: &Objects) -> Result<(), StoreError> {
     if missing.is_empty() { Ok(()) } else { Err(StoreError::Prerequisites { missing }) }
 }
 
-/// Sends all entries, in batches, each once it is on disk. Ends early, and without an error, if nobody takes them.
-fn spool_all(spool: &mut Spool<'_>, send: &SyncSender<(Vec<Received>, u64)>) -> Result<(), StoreError> {
+/// Sends all entries, in batches, each once it is on disk. `false`: nobody takes them any more.
+fn spool_all(spool: &mut Spool<'_>, send: &SyncSender<Vec<Received>>) -> Result<bool, StoreError> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let count = spool.count()?;
-    if count == 0 {
-        drop(send.send((batch, spool.settle()?)));
-        return Ok(());
-    }
     for left in (0..count).rev() {
         let entry = spool.entry()?;
         bytes += 100 + if let Content::Held(content) = &entry.content { content.len() } else { 0 };
         batch.push(entry);
         if left == 0 || bytes >= BATCH_BYTES {
-            if send.send((std::mem::take(&mut batch), spool.settle()?)).is_err() {
-                return Ok(());
+            spool.settle()?;
+            if send.send(std::mem::take(&mut batch)).is_err() {
+                return Ok(false);
             }
             bytes = 0;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn wrong_kind(id: ObjectId, kind: ObjectKind) -> StoreError {

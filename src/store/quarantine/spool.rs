@@ -10,10 +10,11 @@ use flate2::{Decompress, FlushDecompress, Status};
 use super::{Limits, damaged, hostile, too_large};
 use crate::id::ObjectId;
 use crate::store::bundle::unreadable;
+use crate::store::checksum::{self, Checksum};
 use crate::store::error::StoreError;
 use crate::store::large::recipe;
 use crate::store::objects::{ObjectHasher, ObjectKind};
-use crate::store::pack::entry::{EntryHeader, EntryKind, HeaderError, MAX_ENTRY_HEADER, TRAILER_LEN, pack_header};
+use crate::store::pack::entry::{EntryHeader, EntryKind, HeaderError, MAX_ENTRY_HEADER, pack_header};
 
 /// Where a received pack is written to.
 #[derive(Clone, Copy)]
@@ -53,6 +54,8 @@ pub(super) struct Spool<'a> {
     end: usize,
     /// Where in the pack the buffer begins.
     offset: u64,
+    /// Of the pack up to there.
+    checksum: Checksum,
     /// Of the entry that is being read.
     crc: crc32fast::Hasher,
     inflate: Decompress,
@@ -70,17 +73,19 @@ impl<'a> Spool<'a> {
             start: 0,
             end: 0,
             offset: 0,
+            checksum: Checksum::default(),
             crc: crc32fast::Hasher::new(),
             inflate: Decompress::new(true),
             passing: vec![0; 64 << 10],
         }
     }
 
-    /// Writes what was consumed to the disk; answers with how much of the pack is there.
-    pub(super) fn settle(&mut self) -> Result<u64, StoreError> {
+    /// Writes what was consumed to the disk.
+    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
         if self.start > 0 {
             let consumed = &self.buffer[..self.start];
             self.to.file.write_all_at(consumed, self.offset).map_err(StoreError::io("write", self.to.path))?;
+            self.checksum.update(consumed);
             self.offset += self.start as u64;
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -89,7 +94,7 @@ impl<'a> Spool<'a> {
         if self.offset > self.limits.pack_bytes {
             return Err(too_large("the received pack", self.limits.pack_bytes));
         }
-        Ok(self.offset)
+        Ok(())
     }
 
     /// Sees to it that `wanted` bytes are ahead, unless there are no more.
@@ -207,16 +212,20 @@ impl<'a> Spool<'a> {
         }
     }
 
-    /// The checksum at the end, and where it stands; there must be nothing behind it.
-    pub(super) fn trailer(&mut self) -> Result<(u64, [u8; 20]), StoreError> {
-        let end = self.settle()?;
-        let trailer = self.fill(pack_trailer_len() + 1)?.try_into();
-        Ok((end, trailer.map_err(|_| damaged("it does not end with its checksum"))?))
+    /// The checksum at the end, which must be right, and where it stands; there must be nothing behind it.
+    pub(super) fn trailer(&mut self) -> Result<(u64, [u8; checksum::LEN]), StoreError> {
+        self.settle()?;
+        let sum = self.checksum.clone().finish().map_err(|error| hostile("the received pack", error))?;
+        let end = self.offset;
+        let trailer = self.fill(checksum::LEN + 1)?;
+        if trailer.len() != checksum::LEN {
+            return Err(damaged("it does not end with its checksum"));
+        }
+        if trailer != sum {
+            return Err(damaged("its checksum is wrong"));
+        }
+        Ok((end, sum))
     }
-}
-
-fn pack_trailer_len() -> usize {
-    usize::try_from(TRAILER_LEN).expect("twenty")
 }
 
 struct Step {

@@ -4,6 +4,7 @@ use super::*;
 use crate::id::TreeId;
 use crate::store::bundle::tests::{Repo, files};
 use crate::store::bundle::{Bundle, BundleOptions, TIP_REF};
+use crate::store::checksum::Checksum;
 use crate::store::object_id;
 use crate::store::pack::blob::store;
 use crate::store::pack::delta;
@@ -60,9 +61,7 @@ impl Forge {
 }
 
 fn signed(mut pack: Vec<u8>) -> Vec<u8> {
-    let mut hasher = gix_hash::hasher(gix_hash::Kind::Sha1);
-    hasher.update(&pack);
-    pack.extend(hasher.try_finalize().expect("no collision").as_bytes());
+    pack.extend(Checksum::of(&pack));
     pack
 }
 

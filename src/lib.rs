@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main -> cli -> daemon -> engine -> store, worktree, protocol, transport -> monitor -> path id entry change clock
-//!          \------\-> config                                                            table message
+//!          \------\-> config                                                            table message page_cache
 //! ```
 //!
 //! `store` alone touches git, `worktree` alone writes users' files, `protocol` does no I/O, and none of the four
@@ -16,6 +16,7 @@ pub mod entry;
 pub mod id;
 pub mod message;
 pub mod monitor;
+pub mod page_cache;
 pub mod path;
 pub mod table;
 

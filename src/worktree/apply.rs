@@ -45,6 +45,7 @@ use super::stage::{At, Line, Ours, Stage, beside, is_expected, put_back, slot};
 use crate::clock::Timestamp;
 use crate::entry::{Entry, Fingerprint, Kind};
 use crate::monitor::{self, Monitor};
+use crate::page_cache::WriteBehind;
 use crate::path::SyncPath;
 use crate::table::TableEdit;
 
@@ -850,7 +851,7 @@ fn stage_one(
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fresh = if entry.kind == Kind::Executable { 0o777 } else { 0o666 };
     let fd = openat(slot.folder, slot.name, flags, Mode::from_raw_mode(fresh)).map_err(cannot_write)?;
-    let mut sink = Sink { file: File::from(fd), buffer, bytes: 0, error: None };
+    let mut sink = Sink { file: File::from(fd), buffer, bytes: 0, behind: WriteBehind::default(), error: None };
     sink.buffer.clear();
     let copied = shared.content.copy_to(entry, &mut sink).and_then(|_| sink.flush());
     let Sink { file, bytes, error, .. } = sink;
@@ -915,6 +916,7 @@ struct Sink<'a> {
     file: File,
     buffer: &'a mut Vec<u8>,
     bytes: u64,
+    behind: WriteBehind,
     error: Option<Errno>,
 }
 
@@ -939,6 +941,7 @@ impl Write for Sink<'_> {
             self.buffer.extend_from_slice(bytes);
         }
         self.bytes += u64::try_from(bytes.len()).unwrap_or_default();
+        self.behind.reached(&self.file, self.bytes);
         Ok(bytes.len())
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 use sha2::{Digest as _, Sha256};
 
@@ -10,6 +11,9 @@ use super::recipe::{LONGEST, Recipe, SIGNATURE, begins_as_one};
 use crate::id::ObjectId;
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectKind, Objects};
+
+/// How many chunks may have been read and not yet written.
+const AHEAD: usize = 8;
 
 /// What the blob of a file stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,22 +82,53 @@ impl Objects {
     }
 
     fn assemble(&self, id: &ObjectId, recipe: &Recipe, out: &mut dyn Write) -> Result<u64, StoreError> {
+        let objects = self.clone();
+        std::thread::scope(|scope| {
+            let (sends, chunks) = sync_channel(AHEAD);
+            let (gives_back, used) = channel();
+            let reading = scope.spawn(move || objects.read_chunks(id, recipe, &sends, &used));
+            let mut written = Ok(());
+            for bytes in chunks {
+                written = out.write_all(&bytes);
+                if written.is_err() {
+                    break;
+                }
+                // At the end nobody takes it.
+                drop(gives_back.send(bytes));
+            }
+            let read = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            written.map_err(StoreError::io("write", Path::new("the content of a large file")))?;
+            read.map(|()| recipe.size())
+        })
+    }
+
+    /// Reads the chunks of a large file, which whoever listens has to write, and compares what they make with its sum.
+    /// Memory that was `used` serves again.
+    fn read_chunks(
+        &self,
+        id: &ObjectId,
+        recipe: &Recipe,
+        sends: &SyncSender<Vec<u8>>,
+        used: &Receiver<Vec<u8>>,
+    ) -> Result<(), StoreError> {
         let mut sum = Sha256::new();
-        let mut bytes = Vec::new();
         for chunk in recipe.chunks() {
+            let mut bytes = used.try_recv().unwrap_or_default();
             self.read(ObjectKind::Blob, &chunk.id, &mut bytes)?;
             if bytes.len() != chunk.len as usize {
                 return Err(nonsense(id, &format!("chunk {} has not the length that it says", chunk.id)));
             }
             sum.update(&bytes);
-            out.write_all(&bytes).map_err(StoreError::io("write", Path::new("the content of a large file")))?;
             if recipe.size() > PASSING {
                 self.let_go(&chunk.id, bytes.len() as u64);
+            }
+            if sends.send(bytes).is_err() {
+                return Ok(()); // It could not be written, and whoever writes says why.
             }
         }
         if sum.finalize().as_slice() != recipe.sha256() {
             return Err(nonsense(id, &"the chunks do not make the file whose SHA-256 it says"));
         }
-        Ok(recipe.size())
+        Ok(())
     }
 }

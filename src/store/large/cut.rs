@@ -16,8 +16,8 @@ use crate::store::pack::{Deflater, PackedBlob};
 
 /// How many bytes of chunks each thread may have waiting for it.
 const WAITING: usize = 4 << 20;
-/// How many bytes are read at a time.
-const READ: usize = 256 << 10;
+/// How many bytes are read ahead of the chunks, besides the longest of them.
+const AHEAD: usize = 2 << 20;
 
 /// A chunk that was looked at: what it is, and what to store where it is new.
 type Made = (Chunk, Option<PackedBlob>);
@@ -98,22 +98,30 @@ fn read(
     sums: &SyncSender<Arc<Vec<u8>>>,
 ) -> io::Result<u64> {
     let mut content = content.take(size + 1);
-    let mut buffer: Vec<u8> = Vec::with_capacity(cutter.longest() + READ);
+    let mut buffer = vec![0; 2 * cutter.longest() + AHEAD];
+    let (mut start, mut end) = (0, 0);
     let mut total = 0;
-    let mut is_over = false;
     let mut turns = to_look.iter().cycle();
     loop {
-        while !is_over && buffer.len() < cutter.longest() {
-            let read = (&mut content).take(READ as u64).read_to_end(&mut buffer)?;
-            total += read as u64;
-            is_over = read == 0;
+        if end - start < cutter.longest() {
+            buffer.copy_within(start..end, 0);
+            (start, end) = (0, end - start);
+            while end < buffer.len() {
+                match content.read(&mut buffer[end..]) {
+                    Ok(0) => break,
+                    Ok(read) => end += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        if buffer.is_empty() || total > size {
+        let rest = &buffer[start..end];
+        if rest.is_empty() || total > size {
             return Ok(total);
         }
-        let rest = buffer.split_off(cutter.cut(&buffer));
-        let chunk = Arc::new(std::mem::replace(&mut buffer, rest));
-        buffer.reserve(cutter.longest() + READ);
+        let chunk = Arc::new(rest[..cutter.cut(rest)].to_vec());
+        start += chunk.len();
+        total += chunk.len() as u64;
         let turn = turns.next().expect("at least one thread");
         if turn.send(Arc::clone(&chunk)).is_err() || sums.send(chunk).is_err() {
             return Ok(total); // The one who writes has failed.

@@ -30,6 +30,7 @@ use libdeflater::Decompressor;
 use super::delta::{self, DeltaError};
 use super::entry::{EntryHeader, EntryKind, HeaderError};
 use crate::id::ObjectId;
+use crate::page_cache;
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectKind, to_gix};
 
@@ -246,7 +247,7 @@ impl Fetcher {
         if let Ok(Some((pack, offset))) = self.find(id)
             && let Ok(file) = pack.data()
         {
-            let_go(file, offset, bytes);
+            page_cache::let_go(file, offset, bytes);
         }
     }
 
@@ -551,14 +552,6 @@ fn inflate_stream(
         }
     }
     if made == header.size { Ok(()) } else { Err(pack.damaged(offset, "it makes fewer bytes than it declares")) }
-}
-
-/// Tells the system that these bytes of a file need not stay in its memory. A hint, no more.
-pub(super) fn let_go(file: &File, offset: u64, bytes: u64) {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(bytes), rustix::fs::Advice::DontNeed);
-    #[cfg(not(target_os = "linux"))]
-    let _ = (file, offset, bytes);
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -19,6 +19,7 @@ use libdeflater::Decompressor;
 use super::entry::{EntryHeader, EntryKind, HEADER_LEN, MAX_ENTRY_HEADER, TRAILER_LEN};
 use super::fetch;
 use crate::id::{CommitId, ObjectId, TreeId};
+use crate::page_cache;
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectKind, from_gix, to_gix};
 
@@ -329,7 +330,7 @@ impl Pack {
 
     /// Tells the system that an entry, which was read, need not stay in its memory.
     pub fn let_go(&self, entry: &RawEntry) {
-        fetch::let_go(&self.data.file, entry.offset, entry.end - entry.offset);
+        page_cache::let_go(&self.data.file, entry.offset, entry.end - entry.offset);
     }
 
     /// The position of the base that the entry at a position is a delta against; `None` if it is whole.

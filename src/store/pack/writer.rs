@@ -16,6 +16,7 @@ use super::entry::{EntryKind, HEADER_LEN, MAX_ENTRY_HEADER, pack_header, write_h
 use super::ids::IdTable;
 use super::index::{IndexEntry, write_index};
 use crate::id::ObjectId;
+use crate::page_cache::WriteBehind;
 use crate::store::checksum::Checksum;
 use crate::store::durable;
 use crate::store::error::StoreError;
@@ -75,6 +76,7 @@ pub struct PackWriter {
     table: IdTable,
     deflater: Deflater,
     scratch: Vec<u8>,
+    behind: WriteBehind,
 }
 
 impl PackWriter {
@@ -92,6 +94,7 @@ impl PackWriter {
             table: IdTable::default(),
             deflater: Deflater::default(),
             scratch: Vec::new(),
+            behind: WriteBehind::default(),
         })
     }
 
@@ -283,6 +286,7 @@ impl PackWriter {
         let placed = Placed { id, offset: self.offset, chain };
         self.file.write_all(entry).map_err(self.failed("write"))?;
         self.offset += entry.len() as u64;
+        self.behind.reached(self.file.get_ref().as_file(), self.offset);
         Ok(placed)
     }
 

@@ -9,6 +9,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{Limits, damaged, hostile, too_large};
 use crate::id::ObjectId;
+use crate::page_cache::WriteBehind;
 use crate::store::bundle::unreadable;
 use crate::store::checksum::{self, Checksum};
 use crate::store::error::StoreError;
@@ -56,6 +57,7 @@ pub(super) struct Spool<'a> {
     offset: u64,
     /// Of the pack up to there.
     checksum: Checksum,
+    behind: WriteBehind,
     /// Of the entry that is being read.
     crc: crc32fast::Hasher,
     inflate: Decompress,
@@ -74,6 +76,7 @@ impl<'a> Spool<'a> {
             end: 0,
             offset: 0,
             checksum: Checksum::default(),
+            behind: WriteBehind::default(),
             crc: crc32fast::Hasher::new(),
             inflate: Decompress::new(true),
             passing: vec![0; 64 << 10],
@@ -87,6 +90,7 @@ impl<'a> Spool<'a> {
             self.to.file.write_all_at(consumed, self.offset).map_err(StoreError::io("write", self.to.path))?;
             self.checksum.update(consumed);
             self.offset += self.start as u64;
+            self.behind.reached(self.to.file, self.offset);
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

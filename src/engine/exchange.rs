@@ -7,8 +7,8 @@
 //! never while bytes travel, so that a slow peer keeps nobody from the folder. What the folder became meanwhile is
 //! merged like all else.
 //!
-//! After a kill or a cut at any point: bundles that were acknowledged are kept (a ref under `refs/foldersync/incoming`
-//! says so) and not sent again; nothing else has changed, or the head has moved and the next work finishes the
+//! After a kill or a cut at any point: bundles that were acknowledged are kept (a ref under `refs/foldersync/incoming`,
+//! or `instalment` for parts of one large revision, says so) and not sent again; nothing else has changed, or the head has moved and the next work finishes the
 //! checkout. The last known revision of the other side moves only when it has said that it holds it on disk.
 
 use std::ffi::OsString;
@@ -85,6 +85,8 @@ pub struct ExchangeOptions {
     pub patience: Duration,
     /// Bundles that are sent are cut at about this many bytes; each has one revision at least.
     pub bundle_limit: u64,
+    /// What one revision brings beyond this many bytes is sent ahead of it, in bundles of about as many.
+    pub instalment: u64,
 }
 
 impl Default for ExchangeOptions {
@@ -98,6 +100,7 @@ impl Default for ExchangeOptions {
             device: None,
             patience: PATIENCE,
             bundle_limit: BUNDLE_LIMIT,
+            instalment: INSTALMENT,
         }
     }
 }
@@ -105,6 +108,8 @@ impl Default for ExchangeOptions {
 /// Bundles are cut at about this many bytes. A kill of the receiving side costs three of them again (one that arrives,
 /// one that is taken apart, one that is checked), a cut of the connection one.
 const BUNDLE_LIMIT: u64 = 5 << 20;
+/// What one revision brings beyond this many bytes goes ahead of it, in bundles of about as many: what a cut costs.
+const INSTALMENT: u64 = 64 << 20;
 /// How long a side may say nothing, and how often in that time it says that it is alive.
 const PATIENCE: Duration = Duration::from_mins(1);
 const SIGNS_OF_LIFE: u32 = 6;
@@ -203,7 +208,9 @@ impl Folder {
             Ok(report) => Ok((Self::open(dir, folder.cx.clone())?, report)),
             Err(error) => {
                 // Nothing came: nothing stays. What came is kept, and an exchange goes on from it.
-                if folder.head()?.is_none() && folder.store.refs().read(&RefName::incoming(&source.name)?)?.is_none() {
+                let brought = [RefName::incoming(&source.name)?, RefName::instalment(&source.name)?];
+                let is_none = |name| folder.store.refs().read(name).map(|brought| brought.is_none());
+                if folder.head()?.is_none() && is_none(&brought[0])? && is_none(&brought[1])? {
                     let git_dir = folder.store.git_dir().to_owned();
                     drop(folder);
                     let removed = std::fs::remove_dir_all(&git_dir);
@@ -308,8 +315,8 @@ impl Folder {
         if !options.receive && theirs.sends && theirs.head.is_some_and(|head| !here.objects.exists(&head.into())) {
             report.notes.push(format!("`{name}` has something new, which was not taken: nothing is received from it"));
         }
-        let sends = sends.then_some(&peer_has[..]);
-        let (sent, incoming) = self.transfer(talk, here.head, &name, sends, receives, options.bundle_limit)?;
+        let has = Has { ours: &peer_has, said: &theirs.have };
+        let (sent, incoming) = self.transfer(talk, here.head, &name, sends.then_some(has), receives, options)?;
         report.sent = sent.revisions;
         report.bytes_sent = sent.bytes;
         report.received = incoming.revisions;
@@ -360,8 +367,10 @@ impl Folder {
         if known != last_known && known.is_some() {
             edits.push(RefEdit { name: RefName::peer(&name)?, expected: Expected::Any, new: known });
         }
-        if self.store.refs().read(&RefName::incoming(&name)?)?.is_some() {
-            edits.push(RefEdit { name: RefName::incoming(&name)?, expected: Expected::Any, new: None });
+        for done in [RefName::incoming(&name)?, RefName::instalment(&name)?] {
+            if self.store.refs().read(&done)?.is_some() {
+                edits.push(RefEdit { name: done, expected: Expected::Any, new: None });
+            }
         }
         if !edits.is_empty() {
             self.store.refs().update(&edits)?;
@@ -379,7 +388,7 @@ impl Folder {
 
     fn hello(&self, here: &Here, options: ExchangeOptions) -> Result<Hello, EngineError> {
         let mut have: Vec<CommitId> = here.head.into_iter().collect();
-        for prefix in ["refs/foldersync/incoming/", "refs/remotes/"] {
+        for prefix in ["refs/foldersync/incoming/", "refs/foldersync/instalment/", "refs/remotes/"] {
             have.extend(self.store.refs().list(prefix)?.into_iter().map(|(_, commit)| commit));
         }
         have.dedup();
@@ -429,17 +438,22 @@ impl Folder {
         talk: &mut Talk<'_>,
         head: Option<CommitId>,
         peer: &str,
-        peer_has: Option<&[CommitId]>,
+        peer_has: Option<Has<'_>>,
         receives: bool,
-        limit: u64,
+        options: ExchangeOptions,
     ) -> Result<(Transferred, Transferred), EngineError> {
         let link = talk.link;
-        let limit = link.session().peer().map_or(limit, |theirs| theirs.bundle_limit.min(limit));
+        let limit = link.session().peer().map_or(u64::MAX, |theirs| theirs.bundle_limit);
+        let cut = BundleOptions {
+            limit: options.bundle_limit.min(limit),
+            instalment: Some(options.instalment.min(limit)),
+            ..BundleOptions::default()
+        };
         let offered = AtomicU64::new(0);
         std::thread::scope(|scope| {
             let sending = scope.spawn(move || {
                 let _guard = BreaksOff(link);
-                let sent = self.send(link, head, peer_has, limit);
+                let sent = self.send(link, head, peer_has, cut);
                 if let Err(error) = &sent {
                     link.give_up(error);
                 }
@@ -480,8 +494,8 @@ impl Folder {
         &self,
         link: &Link,
         head: Option<CommitId>,
-        peer_has: Option<&[CommitId]>,
-        limit: u64,
+        peer_has: Option<Has<'_>>,
+        options: BundleOptions,
     ) -> Result<Transferred, EngineError> {
         let mut sent = Transferred::default();
         let (Some(head), Some(peer_has)) = (head, peer_has) else {
@@ -491,14 +505,13 @@ impl Folder {
         };
         let monitor = &*self.cx.monitor;
         let objects = self.store.objects();
-        let commits = self.graph().range(&[head], peer_has)?;
+        let commits = self.graph().range(&[head], peer_has.ours)?;
         let revisions = commits.len() as u64;
         link.say(&Message::Offer(Offer { bundles: None, revisions, bytes: None, head: Some(head) }))?;
         if revisions > 0 {
             monitor.begin(Stage::Send, Some(revisions));
             let packs = Packs::open(&self.store.pack_dir())?;
-            let options = BundleOptions { limit, ..BundleOptions::default() };
-            let mut series = BundleWriter::new(&objects, &packs, &commits, options);
+            let mut series = BundleWriter::new(&objects, &packs, &commits, options).with_received(peer_has.said);
             let mut number = 0;
             while let Some(cut) = series.cut()? {
                 number += 1;
@@ -576,12 +589,11 @@ impl Folder {
                 }
                 // The last one is merged at once; the others are held against loss until then.
                 revisions += begin.revisions;
-                if revisions < offered.load(Ordering::Relaxed) {
-                    self.store.refs().update(&[RefEdit {
-                        name: RefName::incoming(peer)?,
-                        expected: Expected::Any,
-                        new: Some(begin.tip),
-                    }])?;
+                if begin.revisions == 0 || revisions < offered.load(Ordering::Relaxed) {
+                    // An instalment has no revision: it keeps contents until theirs has come.
+                    let held = if begin.revisions == 0 { RefName::instalment } else { RefName::incoming };
+                    let edit = RefEdit { name: held(peer)?, expected: Expected::Any, new: Some(begin.tip) };
+                    self.store.refs().update(&[edit])?;
                 }
                 self.cx.monitor.advance(Stage::Receive, begin.revisions, 0);
                 // What has arrived is kept, also when nobody is there any more to be told.
@@ -648,6 +660,15 @@ struct Here {
     head: Option<CommitId>,
     objects: Objects,
     graph: Graph,
+}
+
+/// What the other side has.
+#[derive(Clone, Copy)]
+struct Has<'a> {
+    /// Of this side's commits.
+    ours: &'a [CommitId],
+    /// All that it has said, also what this side does not know.
+    said: &'a [CommitId],
 }
 
 /// Which end of the exchange this is.

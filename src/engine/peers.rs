@@ -170,7 +170,7 @@ impl Folder {
 
     fn replace_peer(&self, old: &str, new: Option<&str>) -> Result<(), EngineError> {
         let mut edits = Vec::new();
-        for at in [RefName::peer, RefName::incoming] {
+        for at in [RefName::peer, RefName::incoming, RefName::instalment] {
             if let Some(commit) = self.store.refs().read(&at(old)?)? {
                 if let Some(new) = new {
                     edits.push(RefEdit { name: at(new)?, expected: Expected::Any, new: Some(commit) });

@@ -120,7 +120,7 @@ pub struct BundleBegin {
     pub prerequisites: Vec<CommitId>,
     /// The commit that it brings.
     pub tip: CommitId,
-    /// Revisions in it.
+    /// Revisions in it; none: an instalment.
     pub revisions: u64,
     /// Its size, where that is known.
     pub bytes_hint: Option<u64>,

@@ -66,7 +66,8 @@
 //! to be sent).
 //!
 //! **Transfer.** Bundles may be sent back to back, without waiting for answers, up to [`WINDOW`] of them unanswered.
-//! No bundle may be larger than the receiver's `bundle_limit`. `Stored` MUST be said only when the bundle's data, its
+//! No bundle may be larger than the receiver's `bundle_limit`. A bundle of zero revisions is an *instalment*: its commit
+//! is for no history, it brings contents of a revision to come. A receiver lists the last one that it holds in `have`. `Stored` MUST be said only when the bundle's data, its
 //! index and whatever keeps it from being collected are synced to disk: the other side will never send it again.
 //! After a `Rejected` a sender begins no further bundle (they build on it) and says `SentAll`; what was already under
 //! way is rejected too. The opposite direction goes on. A side whose `Hello` says that it does not send sends no

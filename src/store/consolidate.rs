@@ -370,7 +370,7 @@ mod tests {
         assert_eq!((repo.head(), repo.git(&["rev-list", "--objects", "main"])), (head, log));
         assert!(reader.commit(head.expect("a head")).is_ok(), "a handle from before reads on");
         let to = Repo::new();
-        for (_, bundle) in repo.send(None, BundleOptions { limit: 3000, thorough: false }) {
+        for (_, bundle) in repo.send(None, BundleOptions { limit: 3000, ..BundleOptions::default() }) {
             to.set("refs/heads/main", to.receive(&bundle).expect("admitted").tips[0]);
         }
         to.fsck();

@@ -62,6 +62,11 @@ impl RefName {
         Self::with_peer(peer, |peer| format!("refs/foldersync/incoming/{peer}"))
     }
 
+    /// What came in from a peer ahead of a large revision.
+    pub fn instalment(peer: &str) -> Result<Self, StoreError> {
+        Self::with_peer(peer, |peer| format!("refs/foldersync/instalment/{peer}"))
+    }
+
     fn with_peer(peer: &str, name: impl Fn(&str) -> String) -> Result<Self, StoreError> {
         if valid_peer_name(peer) {
             return Ok(Self(Cow::Owned(name(peer))));

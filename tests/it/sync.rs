@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::Duration;
 
-use foldersync::engine::report::Resolution;
+use foldersync::engine::report::{ExchangeReport, Resolution};
 use foldersync::engine::revspec::FileRev;
 use foldersync::engine::{EngineError, ExchangeOptions, Failure};
 use foldersync::path::SyncPath;
@@ -394,6 +394,40 @@ fn what_arrived_before_a_cut_is_not_sent_again() {
     let noise = |n: usize| -> Vec<u8> { (0..10_000).flat_map(|at| object_id(n, at)).collect() };
     (0..20).for_each(|n| a.write(&format!("a{n}"), noise(n)));
     let options = ExchangeOptions { bundle_limit: 1, ..ExchangeOptions::default() };
+    // Somewhere in the eleventh of twenty.
+    cut_after(a, b, options, 105_000 * 20);
+    let report = go_on(a, b, options);
+    assert!((9..=11).contains(&report.sent), "{report:?}");
+    assert_eq!(a.files(), b.files());
+}
+
+#[test]
+fn what_arrived_of_a_large_file_before_a_cut_is_not_sent_again() {
+    let sites = Sites::new(3);
+    sites.exchange(0, 1);
+    let [a, b, c] = &sites.sites[..] else { panic!("three") };
+    let noise: Vec<u8> = (0..600_000).flat_map(|at| object_id(7, at)).collect();
+    a.write("before", "1");
+    a.write("film", &noise);
+    let options = ExchangeOptions { instalment: 1 << 20, ..ExchangeOptions::default() };
+    cut_after(a, b, options, 7 << 20);
+    b.check();
+    let report = go_on(a, b, options);
+    // Five at least of twelve had arrived whole.
+    assert!((1 << 20..=7 << 20).contains(&report.bytes_sent), "{report:?}");
+    assert_eq!(report.sent, 1);
+    assert_eq!(a.files(), b.files());
+    for site in [a, b] {
+        assert_eq!(site.git(&["for-each-ref", "refs/foldersync/instalment", "refs/foldersync/incoming"]), "");
+        site.git(&["gc", "-q", "--prune=now"]);
+        site.check();
+    }
+    sites.exchange(1, 2);
+    assert_eq!(a.files(), c.files());
+}
+
+/// An exchange that is cut off when so many bytes have come from `a`.
+fn cut_after(a: &Site, b: &Site, options: ExchangeOptions, bytes: u64) {
     let (a_end, a_relay) = foldersync::transport::pipe("a");
     let (b_end, b_relay) = foldersync::transport::pipe("b");
     let (from_a, mut to_a, _) = a_relay.split();
@@ -402,22 +436,24 @@ fn what_arrived_before_a_cut_is_not_sent_again() {
         let here = scope.spawn(|| a.folder().exchange_over(a_end, "b", options));
         let there = scope.spawn(|| b.folder().serve(b_end, Some("a"), options));
         scope.spawn(move || {
-            // Somewhere in the eleventh of twenty.
-            std::io::copy(&mut std::io::Read::take(from_a, 105_000 * 20), &mut to_b).ok();
+            std::io::copy(&mut std::io::Read::take(from_a, bytes), &mut to_b).ok();
         });
         std::io::copy(&mut from_b, &mut to_a).ok();
         drop(to_a);
         here.join().expect("no panic").expect_err("it was cut");
         there.join().expect("no panic").expect_err("it was cut");
     });
+}
+
+/// An exchange that ends well.
+fn go_on(a: &Site, b: &Site, options: ExchangeOptions) -> ExchangeReport {
     let (here, there) = foldersync::transport::pipe("b");
     std::thread::scope(|scope| {
         let serving = scope.spawn(|| b.folder().serve(there, Some("a"), options));
         let report = a.folder().exchange_over(here, "b", options).expect("it ends well");
-        assert!((9..=11).contains(&report.sent), "{report:?}");
         serving.join().expect("no panic").expect("it ends well");
-    });
-    assert_eq!(a.files(), b.files());
+        report
+    })
 }
 
 /// Twenty bytes that do not compress.

@@ -20,8 +20,8 @@
 //!
 //! # Whether the pack is an ordered one
 //!
-//! It is (see [`super::pack`]) if each of its commits follows the one before it, and nothing refers to what stands
-//! behind it. Bases that complete it come behind the last commit. Other packs are admitted without the marker.
+//! It is (see [`super::pack`]) if each of its commits follows the one before it, they follow all prerequisites, and
+//! nothing refers to what stands behind it. Bases that complete it come behind the last commit. Other packs are admitted without the marker.
 
 mod intake;
 mod spool;
@@ -265,6 +265,8 @@ impl QuarantinedPack {
                 None => return Err(StoreError::Missing { id }),
             }
         }
+        // What builds on a commit that none of its own follows (an instalment) has something from elsewhere.
+        ordered &= header.prerequisites.iter().all(|id| commits.iter().any(|commit| commit.parents.contains(id)));
         let commits = parents_first(&commits);
         let unreferenced = entries.iter().filter(|entry| !entry.referenced).count() as u64;
         Ok(VerifiedPack {

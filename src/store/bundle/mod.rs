@@ -19,10 +19,13 @@
 //! `git gc`) the trees are compared with the parents'. Both may be mixed. Orderedness is a promise of whoever wrote the
 //! pack; should a receiver ever miss an object, [`BundleOptions::thorough`] compares trees for all.
 
+mod instalments;
+
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
+use self::instalments::Ahead;
 use super::checksum::Checksum;
 use super::error::StoreError;
 use super::frames::FrameWriter;
@@ -42,11 +45,14 @@ pub struct BundleOptions {
     pub limit: u64,
     /// Whether to compare trees for all commits, and trust no ordered pack.
     pub thorough: bool,
+    /// What a commit with more bytes brings goes ahead of it, in bundles of about so many; none: a bundle that is to
+    /// stand for itself has it all.
+    pub instalment: Option<u64>,
 }
 
 impl Default for BundleOptions {
     fn default() -> Self {
-        Self { limit: 16 << 20, thorough: false }
+        Self { limit: 16 << 20, thorough: false, instalment: None }
     }
 }
 
@@ -104,6 +110,10 @@ pub struct BundleWriter<'a> {
     next: usize,
     options: BundleOptions,
     lineage: Lineage,
+    /// Instalments that the other side has.
+    received: HashSet<CommitId>,
+    /// Those of the next commit.
+    ahead: Option<Ahead>,
 }
 
 /// An object of a bundle.
@@ -112,6 +122,8 @@ struct Item {
     base: Base,
     source: Source,
     chain: u8,
+    /// About as many as it has in the pack, at most.
+    bytes: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -174,14 +186,14 @@ impl Slice {
         self.table.get(id, |at| self.items[at as usize].id)
     }
 
-    fn push(&mut self, item: Item, bytes: u64) {
+    fn push(&mut self, item: Item) {
         let at = u32::try_from(self.items.len()).expect("a bundle has fewer objects");
         self.table.insert(&item.id, at, |at| self.items[at as usize].id);
         if let Base::Had(base) = item.base {
             self.had.insert(base);
         }
+        self.bytes += item.bytes;
         self.items.push(item);
-        self.bytes += bytes;
     }
 
     fn chain(&self, base: Base) -> u8 {
@@ -211,7 +223,15 @@ impl<'a> BundleWriter<'a> {
         for (at, commit) in (0u32..).zip(commits) {
             range.insert(&(*commit).into(), at, |at| commits[at as usize].into());
         }
-        Self { objects, packs, commits, range, next: 0, options, lineage: Lineage::default() }
+        let (lineage, received) = (Lineage::default(), HashSet::new());
+        Self { objects, packs, commits, range, next: 0, options, lineage, received, ahead: None }
+    }
+
+    /// The other side has these commits, among which there may be instalments of a series that was cut off.
+    #[must_use]
+    pub fn with_received(mut self, commits: &[CommitId]) -> Self {
+        self.received.extend(commits);
+        self
     }
 
     /// How many commits are still to be cut.
@@ -230,13 +250,31 @@ impl<'a> BundleWriter<'a> {
         if from == self.commits.len() {
             return Ok(None);
         }
+        if let Some(next) = self.ahead.as_mut().and_then(Ahead::next) {
+            return Ok(Some(next));
+        }
         let mut slice = Slice::default();
         let mut followed = Vec::new();
         let mut prerequisites: Vec<CommitId> = Vec::new();
         let (mut objects, mut bytes) = (0, 0);
+        // What its instalments brought, a commit's own bundle lacks. It has no other commit: it makes no ordered pack.
+        let is_paid = self.ahead.take().map(Ahead::sent).map(|(last, brought)| {
+            prerequisites.push(last);
+            slice.had = brought;
+        });
         while let Some(&commit) = self.commits.get(self.next) {
             let links = self.gather(commit, &mut slice)?;
             let single = self.next == from;
+            if let (true, None, Some(most)) = (single, is_paid, self.options.instalment)
+                && slice.bytes > most
+            {
+                self.ahead = Ahead::of(commit, &links.parents, slice.items, most, &self.received);
+                if self.ahead.is_some() {
+                    return self.cut();
+                }
+                slice = Slice::default();
+                self.gather(commit, &mut slice)?;
+            }
             if !single && (slice.bytes > self.options.limit || slice.items.len() > MAX_OBJECTS) {
                 break;
             }
@@ -254,6 +292,9 @@ impl<'a> BundleWriter<'a> {
             }
             self.next += 1;
             (objects, bytes) = (slice.items.len(), slice.bytes);
+            if is_paid.is_some() {
+                break;
+            }
         }
         slice.items.truncate(objects);
         let tips = (from..self.next).rev().filter(|at| !followed[at - from]).map(|at| self.commits[at]);
@@ -319,9 +360,9 @@ impl<'a> BundleWriter<'a> {
             let short = chain <= MAX_CHAIN || chain <= max_joined_chain(pack.kind(position)?);
             match base.filter(|_| short) {
                 Some(base) => {
-                    let item = Item { id: entry.id, base, chain, source: Source::Raw { pack: at, position } };
                     let reference = if matches!(base, Base::Whole(_)) { 0 } else { 20 };
-                    slice.push(item, 10 + reference + entry.deflated_len());
+                    let (source, bytes) = (Source::Raw { pack: at, position }, 10 + reference + entry.deflated_len());
+                    slice.push(Item { id: entry.id, base, source, chain, bytes });
                 }
                 None => self.whole(entry.id, slice)?,
             }
@@ -360,11 +401,13 @@ impl<'a> BundleWriter<'a> {
             let entry = self.packs.all()[at].entry(position)?;
             if entry.header.kind == EntryKind::Whole(kind) {
                 let source = Source::Raw { pack: at, position };
-                slice.push(Item { id, base: Base::Whole(kind), source, chain: 0 }, 10 + entry.deflated_len());
+                let bytes = 10 + entry.deflated_len();
+                slice.push(Item { id, base: Base::Whole(kind), source, chain: 0, bytes });
                 return Ok(());
             }
         }
-        slice.push(Item { id, base: Base::Whole(kind), source: Source::Object, chain: 0 }, 32 + size + size / 4096);
+        let bytes = 32 + size + size / 4096;
+        slice.push(Item { id, base: Base::Whole(kind), source: Source::Object, chain: 0, bytes });
         Ok(())
     }
 
@@ -384,8 +427,8 @@ impl<'a> BundleWriter<'a> {
             let base = slice.find(&old).map_or(Base::Had(old), Base::Item);
             let chain = slice.chain(base);
             if pack.base(&entry)?.is_some_and(|base| pack.id(base) == old) && chain <= MAX_CHAIN {
-                let item = Item { id, base, source: Source::Raw { pack: at, position }, chain };
-                slice.push(item, 30 + entry.deflated_len());
+                let bytes = 30 + entry.deflated_len();
+                slice.push(Item { id, base, source: Source::Raw { pack: at, position }, chain, bytes });
                 return Ok(());
             }
         }
@@ -488,12 +531,12 @@ impl<'a> BundleWriter<'a> {
             let delta = delta::trees(old_content, &content);
             if chain <= MAX_CHAIN && delta.len() + 24 < content.len() {
                 let bytes = 40 + delta.len() as u64;
-                slice.push(Item { id, base, source: Source::Made(delta), chain }, bytes);
+                slice.push(Item { id, base, source: Source::Made(delta), chain, bytes });
                 return Ok(());
             }
         }
         let bytes = 40 + content.len() as u64 + content.len() as u64 / 4096;
-        slice.push(Item { id, base: Base::Whole(ObjectKind::Tree), source: Source::Made(content), chain: 0 }, bytes);
+        slice.push(Item { id, base: Base::Whole(ObjectKind::Tree), source: Source::Made(content), chain: 0, bytes });
         Ok(())
     }
 
@@ -755,13 +798,23 @@ pub(crate) mod tests {
 
         /// The series that brings main to somebody who has `have`.
         pub(crate) fn send(&self, have: Option<CommitId>, options: BundleOptions) -> Vec<(BundleWritten, Vec<u8>)> {
+            self.send_after(have.as_slice(), &[], options)
+        }
+
+        /// The same for somebody who has `have`, and has said so of `received`.
+        fn send_after(
+            &self,
+            have: &[CommitId],
+            received: &[CommitId],
+            options: BundleOptions,
+        ) -> Vec<(BundleWritten, Vec<u8>)> {
             let mut args =
                 vec!["rev-list".to_owned(), "--topo-order".to_owned(), "--reverse".to_owned(), "main".to_owned()];
-            args.extend(have.map(|have| format!("^{have}")));
+            args.extend(have.iter().map(|have| format!("^{have}")));
             let args: Vec<_> = args.iter().map(String::as_str).collect();
             let commits: Vec<CommitId> = self.git(&args).lines().map(|line| line.parse().expect("an id")).collect();
             let packs = Packs::open(&self.packs).expect("opened");
-            let mut writer = BundleWriter::new(&self.objects, &packs, &commits, options);
+            let mut writer = BundleWriter::new(&self.objects, &packs, &commits, options).with_received(received);
             let mut series = Vec::new();
             loop {
                 let mut bundle = Vec::new();
@@ -942,7 +995,7 @@ pub(crate) mod tests {
         }
     }
     fn options(limit: u64, thorough: bool) -> BundleOptions {
-        BundleOptions { limit, thorough }
+        BundleOptions { limit, thorough, ..BundleOptions::default() }
     }
 
     #[test]
@@ -1037,7 +1090,7 @@ pub(crate) mod tests {
     }
 
     /// Made by the first version of foldersync, never to be made again: what was written once is read for ever.
-    const FROZEN: &[u8] = include_bytes!("../../fixtures/bundles/v1.bundle.sz");
+    const FROZEN: &[u8] = include_bytes!("../../../fixtures/bundles/v1.bundle.sz");
 
     #[test]
     fn reads_a_bundle_of_the_first_version() {
@@ -1107,6 +1160,73 @@ pub(crate) mod tests {
             steps.push(last);
             steps
         })
+    }
+
+    /// A repository whose second commit brings a lot, and git's and our copies of its first.
+    fn with_a_large_commit() -> (Repo, Repo, Repo) {
+        let (mut from, with_git, ours) = (Repo::new(), Repo::new(), Repo::new());
+        from.burst(&files(0..3, "first"));
+        let noise = |n: u32| {
+            (0..200).flat_map(move |at| {
+                object_id(ObjectKind::Blob, &[n, at].map(u32::to_be_bytes).concat()).as_bytes().to_vec()
+            })
+        };
+        let many: Vec<_> = (0..10).map(|n| (format!("folder/{n}"), Some(noise(n).collect::<Vec<_>>()))).collect();
+        let large = from.commit_with_git(&many, from.head().as_slice());
+        from.set("refs/heads/main", large);
+        from.burst(&files(5..9, "last"));
+        (from, with_git, ours)
+    }
+
+    fn in_instalments() -> BundleOptions {
+        BundleOptions { instalment: Some(9000), ..options(9000, false) }
+    }
+
+    #[test]
+    fn a_large_commit_is_sent_in_instalments() {
+        let (from, with_git, ours) = with_a_large_commit();
+        let series = from.send(None, in_instalments());
+        // The first burst; three times three contents of 4000 bytes; their commit, with the tenth; the last burst.
+        assert_eq!(series.iter().map(|(written, _)| written.commits).collect::<Vec<_>>(), [3, 0, 0, 0, 1, 4]);
+        for (written, bundle) in &series {
+            assert!(written.bytes < 13_000);
+            with_git.receive_with_git(bundle);
+            ours.receive(bundle).expect("admitted");
+        }
+        ours.set("refs/heads/main", from.head().expect("a head"));
+        assert_eq!(with_git.head(), from.head());
+        with_git.fsck();
+        ours.fsck();
+        // What came in instalments is sent on like all else, and by itself.
+        let third = Repo::new();
+        for (_, bundle) in ours.send(None, BundleOptions::default()) {
+            third.set("refs/heads/main", third.receive(&bundle).expect("admitted").tips[0]);
+        }
+        assert_eq!(third.head(), from.head());
+        third.fsck();
+    }
+
+    #[test]
+    fn instalments_that_arrived_are_not_sent_again() {
+        let (from, _, ours) = with_a_large_commit();
+        let series = from.send(None, in_instalments());
+        for (n, (written, bundle)) in series.iter().enumerate().take(3) {
+            let admitted = ours.receive(bundle).expect("admitted");
+            let name = if written.commits > 0 { "refs/heads/main" } else { "refs/foldersync/instalment/x" };
+            ours.set(name, admitted.tips[0]);
+            ours.git(&["gc", "-q", "--prune=now"]);
+            assert_eq!(n == 0, written.commits > 0);
+        }
+        let received = series[2].0.header.tip();
+        let head = ours.head().expect("a head");
+        let again = from.send_after(&[head], &[head, received], in_instalments());
+        assert_eq!(again.iter().map(|(written, _)| written.commits).collect::<Vec<_>>(), [0, 1, 4]);
+        assert_eq!(again[0].0.header.prerequisites, [received]);
+        for (_, bundle) in &again {
+            ours.receive(bundle).expect("admitted");
+        }
+        ours.set("refs/heads/main", from.head().expect("a head"));
+        ours.fsck();
     }
 
     #[test]

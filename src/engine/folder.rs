@@ -84,9 +84,8 @@ impl Folder {
             Some(folder) => folder,
             None => FolderId::from_bytes(random()?),
         };
-        let ids = NewIds { folder, replica: ReplicaId::from_bytes(random()?) };
+        let ids = NewIds { folder, replica: ReplicaId::from_bytes(random()?), device: options.device.id };
         let store = Store::init(&dir, &store::InitOptions { alongside: options.alongside }, ids)?;
-        store.set(Key::Device, &options.device.id.to_string())?;
         store.set(Key::DeviceName, &options.device.name)?;
         drop(store);
         Self::open(&dir, cx)
@@ -106,8 +105,9 @@ impl Folder {
     pub fn open(dir: &Path, cx: Context) -> Result<Self, EngineError> {
         let store = Store::open(dir)?;
         let settings = store.settings()?;
-        // A copy that was made, but not yet given to a device (a kill in between), works under a name of its own.
+        // A copy that somebody has taken the identity from works under one of its own.
         let device = settings.device.unwrap_or(DeviceId::from_bytes([0; 32]));
+        // So does one that was made, and not named any more because of a kill.
         let device_name = settings.device_name.unwrap_or_else(|| "unknown".to_owned());
         let identity = Identity { device, device_name, replica: settings.replica };
         let large_from = settings.large_file_threshold;

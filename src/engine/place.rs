@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::error::EngineError;
 use crate::engine::folder::{Context, Folder, InitOptions};
 use crate::id::FolderId;
+use crate::store::{Key, Store};
 
 /// What is at a place where a copy shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,8 @@ impl Taken {
     pub fn take(dir: &Path, options: &InitOptions, cx: Context) -> Result<Self, EngineError> {
         match Place::look(dir, &cx)? {
             Place::Copy(id) if Some(id) == options.folder_id => {
+                // A kill may have come before it was named.
+                Store::open(dir)?.set(Key::DeviceName, &options.device.name)?;
                 Ok(Self { folder: Folder::open(dir, cx)?, made: Vec::new() })
             }
             Place::Copy(_) => Err(EngineError::NotEmpty { path: dir.to_owned() }),
@@ -106,8 +109,10 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::engine::folder::Device;
+    use crate::engine::report::Identity;
     use crate::id::DeviceId;
     use crate::monitor::Silent;
+    use crate::store::durable::record;
     use std::sync::Arc;
 
     fn cx() -> Context {
@@ -147,6 +152,22 @@ mod tests {
         let full = tempfile::tempdir().unwrap();
         fs::write(full.path().join("mine"), "x").unwrap();
         assert!(matches!(Place::look(full.path(), &cx()), Err(EngineError::NotEmpty { .. })));
+    }
+
+    #[test]
+    fn after_a_kill_at_any_moment_the_copy_belongs_to_its_device() {
+        for allowed in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let make = || Taken::take(dir.path(), &options(7), cx()).map(|_| ());
+            let (made, _) = record::kill_after(allowed, make);
+            let taken = Taken::take(dir.path(), &options(7), cx()).unwrap();
+            let Identity { device, device_name, .. } = &taken.folder().identity;
+            assert_eq!((*device, device_name.as_str()), (DeviceId::from_bytes([1; 32]), "laptop"), "after {allowed}");
+            if made.is_ok() {
+                assert!(allowed > 0);
+                break;
+            }
+        }
     }
 
     #[test]

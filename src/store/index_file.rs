@@ -399,7 +399,7 @@ pub(crate) fn create(git_dir: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{FolderId, ReplicaId};
+    use crate::id::{DeviceId, FolderId, ReplicaId};
     use crate::store::durable::{Step, record};
     use crate::store::lock::lock_path;
     use crate::store::{InitOptions, NewIds, ObjectKind, Store, object_id};
@@ -411,7 +411,11 @@ mod tests {
 
     fn folder() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let ids = NewIds { folder: FolderId::from_bytes([1; 16]), replica: ReplicaId::from_bytes([2; 16]) };
+        let ids = NewIds {
+            folder: FolderId::from_bytes([1; 16]),
+            replica: ReplicaId::from_bytes([2; 16]),
+            device: DeviceId::from_bytes([3; 32]),
+        };
         let store = Store::init(dir.path(), &InitOptions::default(), ids).unwrap();
         (dir, store)
     }

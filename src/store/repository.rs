@@ -30,7 +30,7 @@ use super::lock::{self, FolderLock, Wait};
 use super::objects::Objects;
 use super::refs::{self, Head, RefName, Refs};
 use super::settings::{self, Config, Key, Settings};
-use crate::id::{FolderId, ReplicaId};
+use crate::id::{DeviceId, FolderId, ReplicaId};
 use crate::path::ALONGSIDE;
 use crate::table::DiskTable;
 
@@ -52,13 +52,15 @@ pub struct InitOptions {
     pub alongside: bool,
 }
 
-/// The random ids of a new copy.
+/// The ids of a new copy.
 #[derive(Debug, Clone, Copy)]
 pub struct NewIds {
     /// The folder's: its own until it joins another.
     pub folder: FolderId,
     /// The copy's.
     pub replica: ReplicaId,
+    /// Its device's.
+    pub device: DeviceId,
 }
 
 /// An opened repository. To be shared between threads.
@@ -411,7 +413,7 @@ fn build(dir: &Path, options: InitOptions, ids: NewIds) -> Result<(), StoreError
     let folders = ["objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "foldersync/stage"];
     let files = [
         ("HEAD", format!("ref: {}\n", RefName::MAIN)),
-        ("config", settings::initial(ids.folder, ids.replica, options.alongside)),
+        ("config", settings::initial(ids, options.alongside)),
         ("info/attributes", ATTRIBUTES.to_owned()),
         ("info/exclude", exclude),
     ];
@@ -470,7 +472,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::process::Command;
 
-    const IDS: NewIds = NewIds { folder: FolderId::from_bytes([1; 16]), replica: ReplicaId::from_bytes([2; 16]) };
+    const IDS: NewIds = NewIds {
+        folder: FolderId::from_bytes([1; 16]),
+        replica: ReplicaId::from_bytes([2; 16]),
+        device: DeviceId::from_bytes([3; 32]),
+    };
     const PLAIN: InitOptions = InitOptions { alongside: false };
     const ALONG: InitOptions = InitOptions { alongside: true };
 
@@ -734,11 +740,9 @@ mod tests {
     fn settings_are_set_and_read_again() {
         let (_dir, root) = folder();
         let store = Store::init(&root, &PLAIN, IDS).unwrap();
-        let device = DeviceId::from_bytes([7; 32]);
-        store.set(Key::Device, &device.to_string()).unwrap();
         store.set(Key::DeviceName, "laptop").unwrap();
         let settings = Store::open(&root).unwrap().settings().unwrap();
-        assert_eq!(settings.device, Some(device));
+        assert_eq!(settings.device, Some(IDS.device));
         assert_eq!(settings.device_name.as_deref(), Some("laptop"));
         assert_eq!(git(&root, &["config", "foldersync.devicename"]), "laptop\n");
     }

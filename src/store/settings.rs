@@ -17,6 +17,7 @@ use super::durable;
 use super::error::StoreError;
 use super::large;
 use super::lock::GitLock;
+use super::repository::NewIds;
 use crate::id::{DeviceId, FolderId, ReplicaId};
 
 /// The form of repository that this program makes and knows.
@@ -31,9 +32,7 @@ pub enum Key {
     Folder,
     /// The copy's identity, drawn anew when the repository turns out to be a copy of another.
     Replica,
-    /// The device whose copy it is.
-    Device,
-    /// The name of that device.
+    /// The name of the device whose copy it is.
     DeviceName,
     /// Whether the copy has taken over another's history since it was made.
     Joined,
@@ -44,7 +43,6 @@ impl Key {
         match self {
             Self::Folder => "folder",
             Self::Replica => "replica",
-            Self::Device => "device",
             Self::DeviceName => "deviceName",
             Self::Joined => "joined",
         }
@@ -58,7 +56,7 @@ pub struct Settings {
     pub folder: FolderId,
     /// This copy.
     pub replica: ReplicaId,
-    /// The device whose copy it is, once one worked with it.
+    /// The device whose copy it is.
     pub device: Option<DeviceId>,
     /// That device's name.
     pub device_name: Option<String>,
@@ -201,7 +199,8 @@ pub(crate) fn set(git_dir: &Path, key: Key, value: &str) -> Result<(), StoreErro
 }
 
 /// The config of a new repository.
-pub(crate) fn initial(folder: FolderId, replica: ReplicaId, alongside: bool) -> String {
+pub(crate) fn initial(ids: NewIds, alongside: bool) -> String {
+    let NewIds { folder, replica, device } = ids;
     // A repository beside somebody's `.git` has to be told where its folder is.
     let worktree = if alongside { "\tworktree = ..\n" } else { "" };
     format!(
@@ -232,7 +231,8 @@ pub(crate) fn initial(folder: FolderId, replica: ReplicaId, alongside: bool) -> 
          [{SECTION}]\n\
          \tversion = {VERSION}\n\
          \tfolder = {folder}\n\
-         \treplica = {replica}\n"
+         \treplica = {replica}\n\
+         \tdevice = {device}\n"
     )
 }
 
@@ -241,14 +241,15 @@ mod tests {
     use super::*;
     use crate::store::durable::{Step, record};
 
-    fn ids() -> (FolderId, ReplicaId) {
-        (FolderId::from_bytes([1; 16]), ReplicaId::from_bytes([2; 16]))
-    }
+    const IDS: NewIds = NewIds {
+        folder: FolderId::from_bytes([1; 16]),
+        replica: ReplicaId::from_bytes([2; 16]),
+        device: DeviceId::from_bytes([3; 32]),
+    };
 
     fn repository(extra: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        let (folder, replica) = ids();
-        fs::write(dir.path().join("config"), initial(folder, replica, false) + extra).unwrap();
+        fs::write(dir.path().join("config"), initial(IDS, false) + extra).unwrap();
         dir
     }
 
@@ -260,10 +261,17 @@ mod tests {
     fn a_new_config_says_who_the_copy_is() {
         let dir = repository("");
         let settings = read(&dir).settings().unwrap();
-        let (folder, replica) = ids();
+        let NewIds { folder, replica, device } = IDS;
         assert_eq!(
             settings,
-            Settings { folder, replica, device: None, device_name: None, joined: None, large_file_threshold: 8 << 20 }
+            Settings {
+                folder,
+                replica,
+                device: Some(device),
+                device_name: None,
+                joined: None,
+                large_file_threshold: 8 << 20
+            }
         );
         assert!(read(&dir).is_ours());
         read(&dir).check_form().unwrap();

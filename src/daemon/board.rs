@@ -120,6 +120,9 @@ pub struct PairState {
     pub in_step: bool,
     /// Whether an exchange is under way.
     pub exchanging: bool,
+    /// When the peer last said where the folder stands there.
+    #[serde(default)]
+    pub heard: Option<Timestamp>,
     /// When an exchange last ended well.
     pub last: Option<Timestamp>,
     /// Why the last exchange failed, if it did.

@@ -39,7 +39,7 @@ use std::time::Duration;
 use self::asks::Asked;
 use self::control::{Control, OnlyOne, Refusal};
 use self::folder::Actor;
-use self::peer::{Driver, ToPeer};
+use self::peer::{Driver, Legacy, ToPeer};
 use self::reach::Reach;
 use self::shared::{Doorkeeper, Shared, ToFolder};
 use crate::clock::{Timestamp, receive};
@@ -111,16 +111,16 @@ pub struct DaemonOptions {
 }
 
 /// A thread, and the settings that it runs with.
-struct Running<S> {
+struct Running<S, T = ()> {
     settings: S,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<T>,
 }
 
 /// A running daemon.
 pub struct Daemon {
     shared: Arc<Shared>,
     folders: BTreeMap<Name, Running<crate::config::FolderSettings>>,
-    peers: BTreeMap<Name, Running<crate::config::PeerSettings>>,
+    peers: BTreeMap<Name, Running<crate::config::PeerSettings, Legacy>>,
     reach: Reach,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
     control: Arc<Control>,
@@ -130,7 +130,7 @@ pub struct Daemon {
 }
 
 /// Starts a thread. Where the system has none left, the work is not done, and said so.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<JoinHandle<T>> {
     // The system cuts longer names.
     let short: String = name.chars().take(15).collect();
     match std::thread::Builder::new().name(short).spawn(work) {
@@ -211,9 +211,13 @@ impl Daemon {
             .filter(|(name, running)| config.peers.get(*name) != Some(&running.settings))
             .map(|(name, _)| name.clone())
             .collect();
+        let mut legacies = BTreeMap::new();
         for name in stale {
-            self.stop_peer(&name);
-            if !config.peers.contains_key(&name) {
+            let legacy = self.stop_peer(&name);
+            if config.peers.contains_key(&name) {
+                legacies.extend(legacy.map(|legacy| (name, legacy)));
+            } else {
+                self.shared.inboxes().peers.remove(&name);
                 self.shared.board.forget_peer(&name);
             }
         }
@@ -229,17 +233,20 @@ impl Daemon {
                 self.shared.board.forget_folder(&name);
             }
         }
-        self.start_lacking(&config);
+        self.start_lacking(&config, legacies);
     }
 
-    fn start_lacking(&mut self, config: &Config) {
+    fn start_lacking(&mut self, config: &Config, mut legacies: BTreeMap<Name, Legacy>) {
         for (name, settings) in &config.peers {
             if self.peers.contains_key(name) {
                 continue;
             }
-            let (sender, inbox) = mpsc::channel();
-            self.shared.inboxes().peers.insert(name.clone(), sender);
-            let driver = Driver::new(Arc::clone(&self.shared), name.clone(), settings.clone(), inbox);
+            let legacy = legacies.remove(name).unwrap_or_else(|| {
+                let (sender, inbox) = mpsc::channel();
+                self.shared.inboxes().peers.insert(name.clone(), sender);
+                Legacy::new(inbox)
+            });
+            let driver = Driver::new(Arc::clone(&self.shared), name.clone(), settings.clone(), legacy);
             if let Some(thread) = spawn(&format!("peer {name}"), move || driver.run()) {
                 self.peers.insert(name.clone(), Running { settings: settings.clone(), thread });
             }
@@ -263,12 +270,15 @@ impl Daemon {
         }
     }
 
-    fn stop_peer(&mut self, name: &Name) {
+    /// Ends the thread of a peer. What it is told meanwhile (an exchange has ended) is for its successor, if it has one.
+    fn stop_peer(&mut self, name: &Name) -> Option<Legacy> {
         self.shared.tell_peer(name, ToPeer::Stop);
-        self.shared.inboxes().peers.remove(name);
-        if let Some(running) = self.peers.remove(name) {
-            drop(running.thread.join());
+        let running = self.peers.remove(name)?;
+        let legacy = running.thread.join().ok();
+        if legacy.is_none() {
+            self.shared.inboxes().peers.remove(name);
         }
+        legacy
     }
 
     fn stop_folder(&mut self, name: &Name) {

@@ -143,6 +143,20 @@ impl Pair {
     }
 }
 
+/// What the thread of a peer leaves to the next one, when the peer's settings change.
+pub(super) struct Legacy {
+    inbox: Receiver<ToPeer>,
+    /// How many links there were.
+    links: u64,
+}
+
+impl Legacy {
+    /// There was none before.
+    pub(super) const fn new(inbox: Receiver<ToPeer>) -> Self {
+        Self { inbox, links: 0 }
+    }
+}
+
 /// The thread of a peer.
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -164,7 +178,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, name: Name, settings: PeerSettings, inbox: Receiver<ToPeer>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, name: Name, settings: PeerSettings, legacy: Legacy) -> Self {
+        let Legacy { inbox, links } = legacy;
         let began = shared.instant();
         let pairs = settings.folders.iter().map(|folder| (folder.clone(), Pair::new(began))).collect();
         Self {
@@ -174,7 +189,7 @@ impl Driver {
             inbox,
             pairs,
             live: None,
-            links: 0,
+            links,
             unheard: BTreeMap::new(),
             dialing: false,
             failures: 0,
@@ -186,7 +201,7 @@ impl Driver {
     }
 
     /// Works until it is told to stop.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self) -> Legacy {
         self.shared.board.peer(&self.name, |state| {
             state.folders.retain(|folder, _| self.settings.folders.contains(folder));
         });
@@ -208,10 +223,10 @@ impl Driver {
                 self.hear(message);
             }
         }
-        self.end();
+        self.end()
     }
 
-    fn end(self) {
+    fn end(self) -> Legacy {
         match self.live {
             // The network closes later, when last words have arrived.
             Some(live) if self.shared.is_stopping() => live.farewell(&self.shared),
@@ -228,6 +243,7 @@ impl Driver {
                 drop(waiting.send((folder.clone(), self.name.clone(), Err(gone.clone()))));
             }
         }
+        Legacy { inbox: self.inbox, links: self.links }
     }
 
     fn is_device(&self) -> bool {
@@ -297,6 +313,11 @@ impl Driver {
 
     fn linked(&mut self, link: Link) {
         self.dialing = false;
+        if self.settings.key() != Some(&link.device()) {
+            // It was dialed before the peer became another.
+            link.close("the peer was changed");
+            return;
+        }
         if let Some(old) = self.live.take() {
             let lower = self.shared.device < link.device();
             // Dialed by the lower key.
@@ -431,8 +452,10 @@ impl Driver {
         {
             tracing::warn!(folder = %name, peer = %self.name, "{}", error.to_string().escape_debug());
         }
+        let now = self.shared.now();
         self.shared.board.pair(&self.name, &name, |state| {
             state.head = head;
+            state.heard = Some(now);
             state.in_step = ours == head;
         });
     }

@@ -152,15 +152,27 @@ fn share(session: &Session, args: &Args, expires: Duration, folder: &Name) -> Re
     Ok(())
 }
 
-/// Waits until the peer has its first copy, by an exchange that has ended since `began`, and then, for a moment, until it
-/// has gone.
+/// Waits until the peer has its first copy, and then, for a moment, until it has gone. It has it when an exchange has ended
+/// well since `began`, or when it has said since that it is where this side is: the last words of an exchange may be lost
+/// with the connection, and whoever has its copy may not come again.
 fn first_copy(session: &Session, peer: &Name, folder: &Name, began: Timestamp) -> Result<(), CommandError> {
     let mut client = ask(session, &Ask::Watch)?.ok_or_else(foreground::gone)?;
     let mut done: Option<Instant> = None;
+    let mut was_there = false;
     loop {
         let Answer::Progress(status) = next(&mut client)? else { continue };
-        let Some(state) = status.peers.get(peer) else { return Ok(()) };
-        let is_there = state.folders.get(folder).is_some_and(|pair| pair.last >= Some(began));
+        let state = match status.peers.get(peer) {
+            Some(state) => state,
+            // It was removed.
+            None if was_there => return Ok(()),
+            // The daemon has not begun with it yet.
+            None => continue,
+        };
+        was_there = true;
+        let is_there = state
+            .folders
+            .get(folder)
+            .is_some_and(|pair| pair.last >= Some(began) || (pair.in_step && pair.heard >= Some(began)));
         if is_there && done.is_none() {
             session.ui().status(&format!("`{peer}` has its copy of `{folder}`"));
             done = Some(Instant::now());

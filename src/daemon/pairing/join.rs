@@ -4,11 +4,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pin::{Device, pin};
 use super::talk::talk;
-use crate::clock::Timestamp;
 use crate::config::{Config, ConfigError, Direction, Editor, HostPort, Name, Relay, RelayCertificate};
 use crate::daemon::Order;
 use crate::daemon::asks::reload;
@@ -26,6 +25,8 @@ use crate::transport::ticket::Ticket;
 const DIAL: Duration = Duration::from_secs(15);
 /// How often progress of the first copy is told at least.
 const PULSE: Duration = Duration::from_millis(250);
+/// How soon the first exchange is asked for again when it has failed.
+const AGAIN: Duration = Duration::from_millis(500);
 
 const ANEW: &str = "ask for a new one: `foldersync share` on the other device makes it";
 
@@ -94,7 +95,6 @@ pub(in crate::daemon) fn join(
     path: &Path,
     tell: &mut dyn FnMut(Option<Answer>) -> io::Result<()>,
 ) -> io::Result<Result<Answer, Refusal>> {
-    let began = shared.now();
     let met = read(ticket).and_then(|ticket| {
         if ticket.device == shared.device {
             return Err(own());
@@ -118,33 +118,34 @@ pub(in crate::daemon) fn join(
         note,
     };
     tell(Some(paired))?;
-    first_copy(shared, &peer, &folder, began, &mut || tell(None))
+    first_copy(shared, &peer, &folder, &mut || tell(None))
 }
 
-/// Waits until an exchange of the folder with the peer has ended well since `began`: then both sides know that the copy
-/// is there. Where the copy was there before, one is asked for.
+/// Waits until an exchange of the folder with the peer that began from now on has ended well: then both sides know that
+/// the copy is there. One that began before may have counted here and not there, where the peer was put in the
+/// configuration anew just then.
 fn first_copy(
     shared: &Shared,
     peer: &Name,
     folder: &Name,
-    began: Timestamp,
     alive: &mut dyn FnMut() -> io::Result<()>,
 ) -> io::Result<Result<Answer, Refusal>> {
-    let mut asked: Option<Receiver<_>> = None;
+    let mut asked: Option<(Receiver<_>, Instant)> = None;
     let mut seen = shared.board.changes();
     loop {
-        let (_, peers) = shared.board.read();
-        if let Some(state) = peers.get(peer)
-            && let Some(pair) = state.folders.get(folder)
-        {
-            if pair.last >= Some(began) {
-                return Ok(Ok(Answer::Done));
-            }
-            let waits = asked.as_ref().is_some_and(|asked| matches!(asked.try_recv(), Err(TryRecvError::Empty)));
-            if pair.in_step && state.link.is_some() && !waits {
-                let (tells, hears) = mpsc::channel();
-                shared.tell_peer(peer, ToPeer::Exchange(folder.clone(), tells));
-                asked = Some(hears);
+        let heard = asked.as_ref().map(|(hears, since)| (hears.try_recv(), shared.since(*since)));
+        match heard {
+            Some((Ok((_, _, Ok(_))), _)) => return Ok(Ok(Answer::Done)),
+            Some((Err(TryRecvError::Empty), _)) => {}
+            // It has failed soon.
+            Some((_, since)) if since < AGAIN => {}
+            _ => {
+                let (_, peers) = shared.board.read();
+                if peers.get(peer).is_some_and(|state| state.link.is_some()) {
+                    let (tells, hears) = mpsc::channel();
+                    shared.tell_peer(peer, ToPeer::Exchange(folder.clone(), tells));
+                    asked = Some((hears, shared.instant()));
+                }
             }
         }
         if shared.is_stopping() {

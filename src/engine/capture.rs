@@ -193,7 +193,10 @@ impl Work<'_> {
         let committer = self.folder.signature(now.secs);
         let mut left_out = Vec::new();
 
-        let objects = changes.iter().any(|change| change.new.is_some() && is_file(change.old)).then_some(&self.objects);
+        let objects = changes
+            .iter()
+            .any(|change| change.new.is_some() && change.old.as_ref().is_some_and(is_file))
+            .then_some(&self.objects);
         read_in_order(&files, &changes, cx.threads, objects, |change, outcome| -> Result<(), EngineError> {
             let mut change = change.clone();
             let mut blob = None;
@@ -478,12 +481,13 @@ fn read<'root>(
     };
     // What has grown since it was looked at may not have its place in a block.
     let is_large = leaf.kind != Kind::Symlink && leaf.size > large_from;
-    let in_memory = if is_file(known.base) { CHANGED_IN_MEMORY } else { IN_MEMORY };
+    let previous = known.base.filter(is_file).map(|base| base.id);
+    let in_memory = if previous.is_some() { CHANGED_IN_MEMORY } else { IN_MEMORY };
     if is_large || leaf.size > in_memory || leaf.size > known.size.max(BLOCK_BYTES) {
         return Ok(Some(Outcome::Large(leaf)));
     }
-    let heavy = (leaf.size > ONE_AT_A_TIME && is_file(known.base))
-        .then(|| heavy.lock().unwrap_or_else(PoisonError::into_inner));
+    let heavy =
+        (leaf.size > ONE_AT_A_TIME && previous.is_some()).then(|| heavy.lock().unwrap_or_else(PoisonError::into_inner));
     let mut content = Vec::with_capacity(usize::try_from(leaf.size).unwrap_or(0) + 1);
     let read = leaf.read_to_end(&mut content).and_then(|_| leaf.unchanged());
     match read {
@@ -496,7 +500,6 @@ fn read<'root>(
         return Ok(root.open_leaf(path)?.map(Outcome::Large).or(Some(Outcome::Gone)));
     }
     let id = object_id(ObjectKind::Blob, &content);
-    let previous = known.base.filter(|_| is_file(known.base)).map(|base| base.id);
     let is_new = known.base.is_none_or(|base| base.id != id);
     let blob = match previous {
         _ if !is_new => None,
@@ -515,9 +518,9 @@ fn read<'root>(
     Ok(Some(Outcome::Read(Box::new(Reading { entry, fingerprint, mtime: leaf.mtime, size: leaf.size, blob }))))
 }
 
-/// Whether there is a file, of which a new content can be told as a change.
-fn is_file(there: Option<Entry>) -> bool {
-    there.is_some_and(|there| matches!(there.kind, Kind::File | Kind::Executable) && there.id != EMPTY_BLOB)
+/// Whether what is there is a file, of which a new content can be told as a change.
+fn is_file(there: &Entry) -> bool {
+    matches!(there.kind, Kind::File | Kind::Executable) && there.id != EMPTY_BLOB
 }
 
 fn trusted(leaf: &OpenLeaf<'_>) -> Fingerprint {

@@ -8,8 +8,9 @@
 //! merged like all else.
 //!
 //! After a kill or a cut at any point: bundles that were acknowledged are kept (a ref under `refs/foldersync/incoming`,
-//! or `instalment` for parts of one large revision, says so) and not sent again; nothing else has changed, or the head has moved and the next work finishes the
-//! checkout. The last known revision of the other side moves only when it has said that it holds it on disk.
+//! or `instalment` for parts of one large revision, says so) and not sent again; nothing else has changed, or the head
+//! has moved and the next work finishes the checkout. The last known revision of the other side moves only when it has
+//! said that it holds it on disk.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Read, Write};
@@ -208,9 +209,11 @@ impl Folder {
             Ok(report) => Ok((Self::open(dir, folder.cx.clone())?, report)),
             Err(error) => {
                 // Nothing came: nothing stays. What came is kept, and an exchange goes on from it.
-                let brought = [RefName::incoming(&source.name)?, RefName::instalment(&source.name)?];
-                let is_none = |name| folder.store.refs().read(name).map(|brought| brought.is_none());
-                if folder.head()?.is_none() && is_none(&brought[0])? && is_none(&brought[1])? {
+                let mut came = folder.head()?.is_some();
+                for brought in RefName::unmerged(&source.name)? {
+                    came |= folder.store.refs().read(&brought)?.is_some();
+                }
+                if !came {
                     let git_dir = folder.store.git_dir().to_owned();
                     drop(folder);
                     let removed = std::fs::remove_dir_all(&git_dir);
@@ -367,7 +370,7 @@ impl Folder {
         if known != last_known && known.is_some() {
             edits.push(RefEdit { name: RefName::peer(&name)?, expected: Expected::Any, new: known });
         }
-        for done in [RefName::incoming(&name)?, RefName::instalment(&name)?] {
+        for done in RefName::unmerged(&name)? {
             if self.store.refs().read(&done)?.is_some() {
                 edits.push(RefEdit { name: done, expected: Expected::Any, new: None });
             }

@@ -13,8 +13,8 @@
 //! on n - 16^i, where i is the lowest digit of n (in base 16) that is not zero.
 //!
 //! The first version stands on the folder as it was before the burst, and contents may come as deltas against what they
-//! replace. Git wants each pack complete, so what they stand on comes
-//! behind the last commit, as it lies in the pack that has it: a copy, which goes when packs are gathered.
+//! replace. Git wants each pack complete, so what they stand on comes behind the last commit, as it lies in the pack
+//! that has it: a copy, which goes when packs are gathered.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read;

@@ -67,6 +67,11 @@ impl RefName {
         Self::with_peer(peer, |peer| format!("refs/foldersync/instalment/{peer}"))
     }
 
+    /// Both refs that hold what came in from a peer and is not merged yet.
+    pub fn unmerged(peer: &str) -> Result<[Self; 2], StoreError> {
+        Ok([Self::incoming(peer)?, Self::instalment(peer)?])
+    }
+
     fn with_peer(peer: &str, name: impl Fn(&str) -> String) -> Result<Self, StoreError> {
         if valid_peer_name(peer) {
             return Ok(Self(Cow::Owned(name(peer))));

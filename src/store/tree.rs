@@ -110,6 +110,15 @@ pub fn write_entry(content: &mut Vec<u8>, mode: u32, name: &[u8], id: &ObjectId)
     content.extend_from_slice(id.as_bytes());
 }
 
+/// The bytes of a tree with these names, all of one mode.
+pub(crate) fn tree_of(mode: u32, names: &BTreeMap<Vec<u8>, ObjectId>) -> Vec<u8> {
+    let mut content = Vec::with_capacity(names.len() * 70);
+    for (name, id) in names {
+        write_entry(&mut content, mode, name, id);
+    }
+    content
+}
+
 /// What stands at a path of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {

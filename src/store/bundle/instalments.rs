@@ -6,13 +6,14 @@
 //! again, and sees from the ids that the other side has which ones it need not send. The large commit's own bundle has
 //! the last instalment among its prerequisites, and lacks what they brought.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::{Base, BundleHeader, Cut, HEADER_LEN, Item, Source, TIP_REF, TRAILER_LEN};
+use crate::entry::Kind;
 use crate::id::{CommitId, ObjectId};
 use crate::store::commit::{Commit, Signature};
 use crate::store::objects::{ObjectKind, object_id};
-use crate::store::tree::write_entry;
+use crate::store::tree::tree_of;
 
 /// What goes ahead of a commit.
 pub(super) struct Ahead {
@@ -69,15 +70,12 @@ impl Ahead {
 
 /// The instalment of `commit` with these contents, of so many bytes.
 fn instalment(commit: CommitId, parents: Vec<CommitId>, mut items: Vec<Item>, bytes: u64) -> Cut {
-    let names: BTreeMap<String, ObjectId> = items.iter().map(|item| (item.id.to_string(), item.id)).collect();
-    let mut tree = Vec::with_capacity(names.len() * 70);
-    for (name, id) in &names {
-        write_entry(&mut tree, FILE, name.as_bytes(), id);
-    }
+    let names = items.iter().map(|item| (item.id.to_string().into_bytes(), item.id)).collect();
+    let tree = tree_of(Kind::File.mode(), &names);
     let tree_id = object_id(ObjectKind::Tree, &tree);
     let who = Signature { name: "foldersync".to_owned(), email: "instalment@foldersync".to_owned(), time: 0 };
     let message = format!("Contents of {commit}, ahead of it\n").into_bytes();
-    let header = BundleHeader { prerequisites: parents.clone(), refs: Vec::new() };
+    let prerequisites = parents.clone();
     let made = Commit { tree: tree_id.as_tree(), parents, author: who.clone(), committer: who, message }.to_bytes();
     let id = object_id(ObjectKind::Commit, &made);
     let bytes = bytes + HEADER_LEN + TRAILER_LEN + (tree.len() + made.len() + 80) as u64;
@@ -85,9 +83,6 @@ fn instalment(commit: CommitId, parents: Vec<CommitId>, mut items: Vec<Item>, by
         let bytes = content.len() as u64;
         items.push(Item { id, base: Base::Whole(kind), source: Source::Made(content), chain: 0, bytes });
     }
-    let header = BundleHeader { refs: vec![(TIP_REF.to_owned(), id.as_commit())], ..header };
+    let header = BundleHeader { prerequisites, refs: vec![(TIP_REF.to_owned(), id.as_commit())] };
     Cut { header, items, commits: 0, bytes }
 }
-
-/// The mode of a content in the tree of an instalment.
-const FILE: u32 = 0o100_644;

@@ -12,6 +12,7 @@ use super::recipe::{Chunk, Recipe};
 use crate::id::ObjectId;
 use crate::store::error::StoreError;
 use crate::store::objects::{ObjectKind, object_id};
+use crate::store::pack::writer::fill;
 use crate::store::pack::{Deflater, PackedBlob};
 
 /// How many bytes of chunks each thread may have waiting for it.
@@ -106,14 +107,7 @@ fn read(
         if end - start < cutter.longest() {
             buffer.copy_within(start..end, 0);
             (start, end) = (0, end - start);
-            while end < buffer.len() {
-                match content.read(&mut buffer[end..]) {
-                    Ok(0) => break,
-                    Ok(read) => end += read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            end += fill(&mut content, &mut buffer[end..])?;
         }
         let rest = &buffer[start..end];
         if rest.is_empty() || total > size {

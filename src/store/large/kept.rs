@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::entry::Kind;
 use crate::id::{CommitId, ObjectId, TreeId};
 use crate::store::commit::{Commit, Signature};
 use crate::store::error::StoreError;
@@ -17,10 +18,8 @@ use crate::store::pack::PackWriter;
 use crate::store::pack::writer::Order;
 use crate::store::refs::{Expected, RefEdit, RefName};
 use crate::store::repository::Store;
-use crate::store::tree::{TREE_MODE, entries, write_entry};
+use crate::store::tree::{TREE_MODE, entries, tree_of};
 
-/// The mode of a chunk in the branch's trees.
-const CHUNK_MODE: u32 = 0o100_644;
 /// How often it is tried again when somebody else keeps chunks at the same moment.
 const TRIES: usize = 20;
 
@@ -71,14 +70,14 @@ impl Store {
                 kept.insert(name.into_bytes(), id);
             }
             if kept.len() > before {
-                let placed = writer.put(ObjectKind::Tree, &tree(CHUNK_MODE, &kept))?;
+                let placed = writer.put(ObjectKind::Tree, &tree_of(Kind::File.mode(), &kept))?;
                 folders.insert(folder.into_bytes(), placed.id);
             }
         }
         if writer.objects() == 0 {
             return Ok(None);
         }
-        let tree = writer.put(ObjectKind::Tree, &tree(TREE_MODE, &folders))?.id.as_tree();
+        let tree = writer.put(ObjectKind::Tree, &tree_of(TREE_MODE, &folders))?.id.as_tree();
         let who = Signature { name: "foldersync".to_owned(), email: "chunks@foldersync".to_owned(), time: 0 };
         let message = b"Chunks of large files\n".to_vec();
         let commit = Commit { tree, parents: Vec::new(), author: who.clone(), committer: who, message };
@@ -98,13 +97,4 @@ fn read(objects: &Objects, id: TreeId) -> Result<BTreeMap<Vec<u8>, ObjectId>, St
         found.insert(entry.name.to_vec(), entry.id);
     }
     Ok(found)
-}
-
-/// The bytes of a tree with these names, all of one mode.
-fn tree(mode: u32, names: &BTreeMap<Vec<u8>, ObjectId>) -> Vec<u8> {
-    let mut content = Vec::with_capacity(names.len() * 70);
-    for (name, id) in names {
-        write_entry(&mut content, mode, name, id);
-    }
-    content
 }

@@ -11,8 +11,8 @@
 //! how-many-th it is in this repository. Git ignores it (`git count-objects -v` calls it garbage). The name of the
 //! pack is the checksum of all its bytes, so the marker cannot come to stand beside another pack. Entries behind the
 //! last commit belong to no run: completed thin packs have their bases there, and packs of captures what changed files
-//! and folders are deltas against (git wants each pack complete; once packs are gathered, the copy goes). A delta in a run whose base stands in
-//! no earlier run of the pack has a base that one of the commit's ancestors brought.
+//! and folders are deltas against (git wants each pack complete; once packs are gathered, the copy goes). A delta in a
+//! run whose base stands in no earlier run of the pack has a base that one of the commit's ancestors brought.
 //!
 //! # After a crash
 //!

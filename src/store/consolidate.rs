@@ -17,6 +17,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::durable::sync_dir;
@@ -44,14 +45,18 @@ pub struct Gathered {
 
 /// Each pack is at least so many times as large as all smaller, younger ones together; those that are not are gathered.
 const RATIO: u64 = 2;
+/// A pack stands alone, whatever comes after it, with so many bytes and this share of all: there are few of those, and
+/// copying one again and again would cost more than it ever brought.
+const ALONE: u64 = 256 << 20;
+const ALONE_SHARE: u64 = 64;
 /// Loose objects with more bytes than this, as they lie, are not held in memory.
 const STREAM_ABOVE: u64 = 1 << 20;
 
-/// Gathers the youngest packs, if at least `at_least` of them are too small to stand alone.
+/// Gathers the packs that are too small to stand alone, if there are two at least and `is_due` says so of them.
 pub fn gather_packs(
     objects: &Objects,
     pack_dir: &Path,
-    at_least: usize,
+    is_due: &dyn Fn(&[&Pack]) -> bool,
     monitor: &dyn Monitor,
 ) -> Result<Gathered, StoreError> {
     let mut gathered = Gathered::default();
@@ -64,21 +69,25 @@ pub fn gather_packs(
     let (ordered, mut others): (Vec<_>, Vec<_>) =
         packs.all().iter().filter(free).partition(|pack| pack.sequence().is_some());
     others.sort_by_key(|pack| std::cmp::Reverse(pack.bytes()));
+    let all = packs.all().iter().map(Pack::bytes).sum();
     for group in [ordered, others] {
-        let small = small_ones(&group);
-        if small.len() < at_least.max(2) {
-            continue;
-        }
-        monitor.begin(Stage::Gather, Some(small.iter().map(|pack| u64::from(pack.objects())).sum()));
-        let finished = Gathering::new(objects, pack_dir, small, monitor)?.run()?;
-        monitor.end(Stage::Gather);
-        gathered.before += small.len() as u64;
-        gathered.after += 1;
-        gathered.objects += finished.objects;
-        gathered.bytes += finished.bytes;
-        for pack in small {
-            if pack.path().file_stem().is_none_or(|name| name.to_str() != Some(&finished.name)) {
-                remove(pack.path())?;
+        let sizes: Vec<u64> = group.iter().map(|pack| pack.bytes()).collect();
+        for small in too_small(&sizes, all) {
+            let small = &group[small];
+            if small.len() < 2 || !is_due(small) {
+                continue;
+            }
+            monitor.begin(Stage::Gather, Some(small.iter().map(|pack| u64::from(pack.objects())).sum()));
+            let finished = Gathering::new(objects, pack_dir, small, monitor)?.run()?;
+            monitor.end(Stage::Gather);
+            gathered.before += small.len() as u64;
+            gathered.after += 1;
+            gathered.objects += finished.objects;
+            gathered.bytes += finished.bytes;
+            for pack in small {
+                if pack.path().file_stem().is_none_or(|name| name.to_str() != Some(&finished.name)) {
+                    remove(pack.path())?;
+                }
             }
         }
     }
@@ -89,16 +98,24 @@ pub fn gather_packs(
     Ok(gathered)
 }
 
-/// Those at the end that are too small to stand alone.
-fn small_ones<'a, 'b>(packs: &'a [&'b Pack]) -> &'a [&'b Pack] {
-    let (mut from, mut younger) = (packs.len(), 0);
-    for (at, pack) in packs.iter().enumerate().rev() {
-        if pack.bytes() < RATIO * younger {
-            from = at;
+/// Of packs with these sizes, the oldest first, those that are too small to stand alone: between each two that do, the
+/// youngest. `all` is the size of all packs there are.
+fn too_small(sizes: &[u64], all: u64) -> Vec<Range<usize>> {
+    let alone = ALONE.max(all / ALONE_SHARE);
+    let mut ranges = Vec::new();
+    let mut end = sizes.len();
+    for group in sizes.rsplit(|&bytes| bytes >= alone) {
+        let (mut from, mut younger) = (end, 0);
+        for (at, bytes) in (end - group.len()..end).zip(group).rev() {
+            if *bytes < RATIO * younger {
+                from = at;
+            }
+            younger += bytes;
         }
-        younger += pack.bytes();
+        ranges.push(from..end);
+        end = (end - group.len()).saturating_sub(1);
     }
-    &packs[from..]
+    ranges
 }
 
 struct Gathering<'a> {
@@ -360,7 +377,8 @@ mod tests {
         let (head, log) = (repo.head(), repo.git(&["rev-list", "--objects", "main"]));
         let reader = repo.objects.clone();
         let monitor = Recording::default();
-        let gathered = gather_packs(&repo.objects, &repo.packs, 16, &monitor).expect("gathered");
+        let gathered =
+            gather_packs(&repo.objects, &repo.packs, &|small| small.len() >= 16, &monitor).expect("gathered");
         assert_eq!((gathered.before, gathered.after), (36, 1));
         assert!(monitor.items(Stage::Gather) > gathered.objects, "some objects were there twice");
         for ending in [".pack", ".idx", ".ordered"] {
@@ -392,7 +410,7 @@ mod tests {
                 to.set("refs/heads/main", to.receive(&bundle).expect("admitted").tips[0]);
             }
         }
-        let gathered = gather_packs(&to.objects, &to.packs, 2, &Silent).expect("gathered");
+        let gathered = gather_packs(&to.objects, &to.packs, &|_| true, &Silent).expect("gathered");
         let objects = to.git(&["rev-list", "--objects", "main"]).lines().count() as u64;
         assert_eq!((gathered.after, gathered.objects), (1, objects));
         to.fsck();
@@ -404,12 +422,31 @@ mod tests {
         let mut repo = Repo::new();
         many_bursts(&mut repo);
         let count = names(&repo.packs, ".pack");
-        assert_eq!(gather_packs(&repo.objects, &repo.packs, 100, &Silent).expect("looked"), Gathered::default());
+        assert_eq!(
+            gather_packs(&repo.objects, &repo.packs, &|small| small.len() >= 100, &Silent).expect("looked"),
+            Gathered::default()
+        );
         for entry in fs::read_dir(&repo.packs).expect("readable") {
             fs::write(entry.expect("an entry").path().with_extension("keep"), "").expect("written");
         }
-        assert_eq!(gather_packs(&repo.objects, &repo.packs, 2, &Silent).expect("looked"), Gathered::default());
+        assert_eq!(gather_packs(&repo.objects, &repo.packs, &|_| true, &Silent).expect("looked"), Gathered::default());
         assert_eq!(names(&repo.packs, ".pack"), count);
+    }
+
+    #[test]
+    fn packs_that_stand_alone_part_the_others() {
+        let mib = |sizes: &[u64]| sizes.iter().map(|size| size << 20).collect::<Vec<_>>();
+        let of = |sizes: &[u64]| too_small(&mib(sizes), mib(sizes).iter().sum());
+        assert_eq!(of(&[]), [0..0]);
+        assert_eq!(of(&[200, 40, 10, 10, 10]), [1..5]);
+        assert_eq!(of(&[255, 255]), [0..2]);
+        assert_eq!(of(&[5, 5, 256, 256, 7, 3, 3]), [4..7, 3..3, 0..2]);
+        // Of much, what stands alone is more: at most as many of that as the share says.
+        let mut much = vec![1000; 70];
+        assert_eq!(of(&much), [0..70]);
+        much[0] = 3000;
+        much.push(1);
+        assert_eq!(of(&much), [1..71, 0..0]);
     }
 
     #[test]
@@ -419,7 +456,7 @@ mod tests {
         for n in 0..5 {
             repo.burst(&files(n..n + 1, "little"));
         }
-        let gathered = gather_packs(&repo.objects, &repo.packs, 2, &Silent).expect("gathered");
+        let gathered = gather_packs(&repo.objects, &repo.packs, &|_| true, &Silent).expect("gathered");
         assert_eq!((gathered.before, names(&repo.packs, ".pack")), (5, 2));
         repo.fsck();
     }
@@ -436,7 +473,7 @@ mod tests {
         fs::remove_file(&path).expect("removed");
         fs::write(&path, bytes).expect("written");
         let (before, litter) = (names(&repo.packs, ".pack"), names(&repo.packs, ""));
-        let error = gather_packs(&repo.objects, &repo.packs, 2, &Silent).expect_err("damage");
+        let error = gather_packs(&repo.objects, &repo.packs, &|_| true, &Silent).expect_err("damage");
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
         assert_eq!((names(&repo.packs, ".pack"), names(&repo.packs, "")), (before, litter));
     }
@@ -482,7 +519,7 @@ mod tests {
         for n in 0..3 {
             repo.burst(&files(n..n + 1, "little"));
         }
-        gather_packs(&repo.objects, &repo.packs, 2, &Silent).expect("gathered");
+        gather_packs(&repo.objects, &repo.packs, &|_| true, &Silent).expect("gathered");
         assert_eq!(names(&repo.packs, ".ordered"), 1);
         repo.fsck();
     }

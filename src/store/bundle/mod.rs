@@ -923,7 +923,7 @@ pub(crate) mod tests {
             }
             done += burst.len();
             from.burst(&burst.into_iter().collect::<Vec<_>>());
-            gather_packs(&from.objects, &from.packs, 24, &Silent).expect("gathered");
+            gather_packs(&from.objects, &from.packs, &|small| small.len() >= 24, &Silent).expect("gathered");
         }
         from.fsck();
         let series = from.send(had, options(u64::MAX, false));
@@ -974,7 +974,7 @@ pub(crate) mod tests {
                 to.set("refs/heads/main", to.receive(&bundle).expect("admitted").tips[0]);
             }
             if n % 50 == 30 {
-                gather_packs(&from.objects, &from.packs, 2, &Silent).expect("gathered");
+                gather_packs(&from.objects, &from.packs, &|_| true, &Silent).expect("gathered");
             }
         }
         // All at once, out of many packs.
@@ -984,7 +984,7 @@ pub(crate) mod tests {
         }
         let copies: u64 =
             Packs::open(&to.packs).expect("opened").all().iter().map(super::super::pack::Pack::bytes).sum();
-        gather_packs(&to.objects, &to.packs, 2, &Silent).expect("gathered");
+        gather_packs(&to.objects, &to.packs, &|_| true, &Silent).expect("gathered");
         let gathered =
             Packs::open(&to.packs).expect("opened").all().iter().map(super::super::pack::Pack::bytes).sum::<u64>();
         assert!(gathered * 5 < copies, "{gathered} of {copies}");
@@ -1286,7 +1286,7 @@ pub(crate) mod tests {
                     Step::Gather => {
                         for repo in [&from, &ours, &third] {
                             gather_loose(&repo.packs.join(".."), 1, &Silent).expect("gathered");
-                            gather_packs(&repo.objects, &repo.packs, 2, &Silent).expect("gathered");
+                            gather_packs(&repo.objects, &repo.packs, &|_| true, &Silent).expect("gathered");
                             repo.fsck();
                         }
                     }

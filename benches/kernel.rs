@@ -5,7 +5,10 @@
 //! lies matters too: on tmpfs a sync costs nothing, on a disk that discards each deleted block everything does. Each
 //! figure is the median of `REPEATS` runs.
 //!
-//! `cargo bench --bench kernel -- NAME` runs the benchmarks whose name contains NAME.
+//! `cargo bench --bench kernel -- NAME` runs the benchmarks whose name contains NAME. One is run only when it is named:
+//! `a year` (200,000 revisions in small batches on one side, exchanged with another after each: what a folder costs as
+//! it grows, every tenth of it, and cutting the last tenth;
+//! some twenty minutes).
 
 #![expect(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, reason = "a program that prints figures")]
 
@@ -35,6 +38,7 @@ fn main() {
     bench.edits("bundle of 20,000 edits, a commit of all at once (bytes)", 20_000, 20_000);
     bench.edits("bundle of 20,000 edits, 20 commits of 1,000 (bytes)", 2_000, 1_000);
     bench.edits("bundle of 20,000 edits, 1,000 commits of 20 (bytes)", 2_000, 20);
+    bench.year("a year", 200_000, 20);
     drop(fs::remove_dir_all(&bench.dir));
 }
 
@@ -97,24 +101,9 @@ impl Bench {
         let root = self.fresh(files, 20);
         run(&mut self.foldersync(&root, &["init", "."]));
         let before = said(&mut git(&root, &["rev-parse", "main"]));
-        let mut state = 1u64;
-        let mut next = |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            usize::try_from(state >> 33).unwrap() % below
-        };
+        let mut numbers = Numbers(1);
         for _ in 0..EDITS / at_a_time {
-            let mut chosen = std::collections::BTreeSet::new();
-            while chosen.len() < at_a_time {
-                chosen.insert(next(files));
-            }
-            for n in chosen {
-                let path = root.join(format!("folder {}/{}/file {n}.txt", n / 20 % 37, n / 20));
-                let mut content = fs::read(&path).unwrap();
-                let at = next(content.len());
-                let end = (at + next(12)).min(content.len());
-                content.splice(at..end, format!("{:x}", next(1 << 30)).into_bytes());
-                fs::write(&path, content).unwrap();
-            }
+            edit(&root, &mut numbers, files, at_a_time);
             run(&mut self.foldersync(&root, &["commit"]));
         }
         let (ours, gits) = (self.dir.join("ours.bundle.sz"), self.dir.join("gits.bundle"));
@@ -124,6 +113,70 @@ impl Bench {
         let hundredths = ours * 100 / gits;
         println!("| {name} | {ours} | {gits} | {}.{:02} |", hundredths / 100, hundredths % 100);
         eprintln!("{name}: done");
+    }
+
+    /// Revisions in small batches, each captured and brought to a second folder: what both cost as they grow, and at the
+    /// end, what cutting a range costs.
+    fn year(&self, name: &str, revisions: usize, at_a_time: usize) {
+        const FILES: usize = 5000;
+        if self.filter.as_deref() != Some(name) {
+            return;
+        }
+        let root = self.fresh(FILES, 20);
+        let other = self.dir.join("other");
+        run(&mut self.foldersync(&root, &["init", "."]));
+        run(&mut self.foldersync(&self.dir, &["clone", root.to_str().unwrap(), other.to_str().unwrap()]));
+        println!(
+            "| {name}: revisions | packs, here / there | MiB, here / there | nothing new | log FILE | one change exchanged | MiB of memory for it |"
+        );
+        println!("|---|---|---|---|---|---|---|");
+        let mut numbers = Numbers(1);
+        let mut tenth = String::new();
+        for batch in 0..=revisions / at_a_time {
+            if batch % (revisions / at_a_time / 10) == 0 {
+                if batch * at_a_time == revisions / 10 * 9 {
+                    tenth = said(&mut git(&root, &["rev-parse", "main"]));
+                }
+                let packs = [&root, &other].map(|folder| packs(folder));
+                let quiet = median(|| seconds(&mut self.foldersync(&root, &["commit"])));
+                let log = median(|| seconds(&mut self.foldersync(&root, &["log", "folder 7/file 7.txt"])));
+                let exchange = median(|| {
+                    edit(&root, &mut numbers, FILES, 1);
+                    seconds(&mut self.foldersync(&other, &["exchange"]))
+                });
+                edit(&root, &mut numbers, FILES, 1);
+                let memory = peak_memory(&mut self.foldersync(&other, &["exchange"]));
+                println!(
+                    "| {} | {} / {} | {} / {} | {quiet:.3} s | {log:.3} s | {exchange:.3} s | {memory} |",
+                    batch * at_a_time,
+                    packs[0].0,
+                    packs[1].0,
+                    packs[0].1 >> 20,
+                    packs[1].1 >> 20
+                );
+            }
+            edit(&root, &mut numbers, FILES, at_a_time);
+            run(&mut self.foldersync(&other, &["exchange"]));
+        }
+        let (bundle, copy) = (self.dir.join("range.bundle.sz"), self.dir.join("copy"));
+        let cut = median(|| {
+            drop(fs::remove_file(&bundle));
+            seconds(&mut self.foldersync(&root, &["bundle", "create", bundle.to_str().unwrap(), "--since", &tenth]))
+        });
+        let copied = median(|| {
+            drop(fs::remove_file(&copy));
+            seconds(
+                Command::new("dd")
+                    .arg("conv=fsync")
+                    .arg("bs=64K")
+                    .args([format!("if={}", bundle.display()), format!("of={}", copy.display())]),
+            )
+        });
+        println!(
+            "cutting the last {} revisions: {cut:.3} s; copying the {} bytes: {copied:.3} s",
+            revisions / 10,
+            fs::metadata(&bundle).unwrap().len()
+        );
     }
 
     /// A folder with so many text files of about 4 KiB, not in anybody's cache but the system's.
@@ -159,6 +212,58 @@ impl Bench {
         command.args(args).current_dir(root).env("FOLDERSYNC_HOME", self.dir.join("home"));
         command
     }
+}
+
+/// Numbers that look random and are the same in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(self.0 >> 33).unwrap() % below
+    }
+}
+
+/// Edits `count` of the `files` that [`Bench::fresh`] made, 20 in a folder: some bytes become others.
+fn edit(root: &Path, numbers: &mut Numbers, files: usize, count: usize) {
+    let mut chosen = std::collections::BTreeSet::new();
+    while chosen.len() < count {
+        chosen.insert(numbers.next(files));
+    }
+    for n in chosen {
+        let path = root.join(format!("folder {}/{}/file {n}.txt", n / 20 % 37, n / 20));
+        let mut content = fs::read(&path).unwrap();
+        let at = numbers.next(content.len());
+        let end = (at + numbers.next(12)).min(content.len());
+        content.splice(at..end, format!("{:x}", numbers.next(1 << 30)).into_bytes());
+        fs::write(&path, content).unwrap();
+    }
+}
+
+/// How many packs a folder has, and their bytes.
+fn packs(root: &Path) -> (usize, u64) {
+    let packs = fs::read_dir(root.join(".git/objects/pack")).unwrap().map(|entry| entry.unwrap());
+    let packs = packs.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "pack"));
+    packs.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.metadata().unwrap().len()))
+}
+
+/// The most memory that a command has had, in MiB.
+fn peak_memory(command: &mut Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        most = kib.unwrap_or(0).max(most);
+    }
+    most >> 10
+}
+
+fn median(mut measure: impl FnMut() -> f64) -> f64 {
+    let mut figures: Vec<f64> = (0..REPEATS).map(|_| measure()).collect();
+    figures.sort_by(f64::total_cmp);
+    figures[REPEATS / 2]
 }
 
 fn git(root: &Path, args: &[&str]) -> Command {

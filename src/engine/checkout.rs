@@ -5,6 +5,7 @@
 //! old or its new content, `applied` behind `main`, and the next work begins here again.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Mutex;
@@ -40,25 +41,36 @@ struct FromStore {
     first: Mutex<Objects>,
 }
 
-impl Content for FromStore {
-    fn copy_to(&self, entry: &Entry, out: &mut dyn Write) -> io::Result<u64> {
+impl FromStore {
+    fn with<T>(&self, read: impl FnOnce(&Objects) -> T) -> io::Result<T> {
         let idle = self.idle.lock().map(|mut idle| idle.pop()).ok().flatten();
         let objects = match idle {
             Some(objects) => objects,
             None => self.first.lock().map_err(|_| io::Error::other("a thread failed"))?.clone(),
         };
-        let copied = match entry.kind {
-            Kind::Symlink => objects.copy_blob(&entry.id, out),
-            _ => objects.copy_file(&entry.id, out),
-        };
+        let done = read(&objects);
         if let Ok(mut idle) = self.idle.lock() {
             idle.push(objects);
         }
+        Ok(done)
+    }
+}
+
+impl Content for FromStore {
+    fn copy_to(&self, entry: &Entry, out: &mut dyn Write) -> io::Result<u64> {
+        let copied = self.with(|objects| match entry.kind {
+            Kind::Symlink => objects.copy_blob(&entry.id, out),
+            _ => objects.copy_file(&entry.id, out),
+        })?;
         copied.map_err(|error| match error {
             // Somebody has sent what makes no sense; the repository is as it should be.
             StoreError::Hostile { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
             error => io::Error::other(error),
         })
+    }
+
+    fn change(&self, old: &Entry, entry: &Entry, file: &File, fill: &mut dyn FnMut() -> io::Result<()>) -> Option<u64> {
+        self.with(|objects| objects.patch_file(&old.id, &entry.id, file, fill)).ok().flatten()
     }
 }
 

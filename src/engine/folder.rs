@@ -251,9 +251,7 @@ impl Work<'_> {
 
     /// Ends the work: everything that was learned is saved.
     pub(crate) fn finish(mut self) -> Result<(), EngineError> {
-        self.save_table()?;
-        self.graph.save_if_useful()?;
-        Ok(())
+        self.save_table()
     }
 
     /// Brings the folder to a state from which any work can begin.

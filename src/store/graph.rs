@@ -3,8 +3,9 @@
 //! Clocks lie, so no answer depends on dates: walks go by *generation* (one more than the highest of the parents), in
 //! which every commit is met after all its descendants. Generations are kept in a derived file, `graph`, for histories
 //! of a million commits. The file holds only facts about commits, which never change: when it is missing, damaged or
-//! behind, what it lacks is read from the commits themselves, and [`Graph::save_if_useful`] writes it anew (beside,
-//! then renamed over; it is not synced, since a torn one is noticed by its checksum). It is never the truth.
+//! behind, what it lacks is read from the commits themselves, and whoever had to read many writes it anew when it is
+//! dropped (beside, then renamed over; it is not synced, since a torn one is noticed by its checksum). It is never the
+//! truth.
 //!
 //! The file: `FSGRAPH1`, then as little-endian `u32` the number of commits and of further parents; the ids, sorted; a
 //! generation each; two parents each, as places in that order; the further parents; CRC-32 of all that. No parent is
@@ -25,8 +26,10 @@ const MAGIC: &[u8; 8] = b"FSGRAPH1";
 const HEADER: usize = 16;
 const NONE: u32 = u32::MAX;
 const MORE: u32 = 1 << 31;
-/// So many commits outside the file make it worth writing.
-const WORTH_SAVING: usize = 4096;
+/// The file is worth writing for so many commits outside it, and for this share of those in it: reading a commit takes
+/// some hundred times as long as writing what the file says of one.
+const WORTH_SAVING: usize = 256;
+const WORTH_SAVING_SHARE: usize = 1024;
 
 /// The graph of commits of one repository; for one thread, as its [`Objects`].
 pub struct Graph {
@@ -41,7 +44,6 @@ struct State {
     opened: bool,
     filed: Filed,
     young: Young,
-    saved: usize,
 }
 
 /// What the file holds.
@@ -268,8 +270,19 @@ impl State {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let count = self.filed.count + self.young.ids.len();
         let total = self.number(self.young.ids.len());
-        let mut order: Vec<u32> = (0..total).collect();
-        order.sort_unstable_by_key(|&node| self.id(node));
+        let mut young: Vec<u32> = (self.number(0)..total).collect();
+        young.sort_unstable_by_key(|&node| self.id(node));
+        let mut order: Vec<u32> = Vec::with_capacity(count);
+        let (mut next, filed) = (0, self.number(0));
+        for node in young {
+            let (from, id) = (next, self.id(node));
+            while next < filed && self.id(next) < id {
+                next += 1;
+            }
+            order.extend(from..next);
+            order.push(node);
+        }
+        order.extend(next..filed);
         let mut place = vec![0; count];
         for (at, &node) in (0..).zip(&order) {
             place[node as usize] = at;
@@ -534,25 +547,26 @@ impl Graph {
         })
     }
 
-    /// Writes the file if that spares the next run the reading of many commits. Returns whether it did.
-    pub fn save_if_useful(&self) -> Result<bool, StoreError> {
-        let mut state = self.state.borrow_mut();
-        if state.young.ids.len() - state.saved < WORTH_SAVING {
-            return Ok(false);
-        }
-        self.save(&mut state)
-    }
-
-    fn save(&self, state: &mut State) -> Result<bool, StoreError> {
-        let Some(path) = &self.file else { return Ok(false) };
+    fn save(&self, state: &State) -> Result<(), StoreError> {
+        let Some(path) = &self.file else { return Ok(()) };
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(StoreError::io("write", path))?;
         let mut out = BufWriter::new(file.as_file_mut());
         state.write(&mut out).and_then(|()| out.flush()).map_err(StoreError::io("write", path))?;
         drop(out);
         file.persist(path).map_err(|error| error.error).map_err(StoreError::io("write", path))?;
-        state.saved = state.young.ids.len();
-        Ok(true)
+        Ok(())
+    }
+}
+
+impl Drop for Graph {
+    /// Spares the next run the reading of many commits. Where nothing can be written, that run reads them again.
+    fn drop(&mut self) {
+        let state = self.state.take();
+        let worth = WORTH_SAVING.max(state.filed.count / WORTH_SAVING_SHARE);
+        if state.young.ids.len() >= worth && !std::thread::panicking() {
+            drop(self.save(&state));
+        }
     }
 }
 
@@ -703,10 +717,10 @@ mod tests {
             // The same with some of it from the file, and with what then is in the file.
             let part = Graph::open(repository.objects(), Some(file.clone()));
             part.generation(repository.ids[filed.index(repository.ids.len())]).unwrap();
-            part.save(&mut part.state.borrow_mut()).unwrap();
+            part.save(&part.state.borrow()).unwrap();
             let graph = Graph::open(repository.objects(), Some(file.clone()));
             check(&repository, &graph, &tips, &hidden);
-            graph.save(&mut graph.state.borrow_mut()).unwrap();
+            graph.save(&graph.state.borrow()).unwrap();
             let graph = Graph::open(repository.objects(), Some(file));
             check(&repository, &graph, &tips, &hidden);
         }
@@ -734,6 +748,20 @@ mod tests {
     }
 
     #[test]
+    fn who_had_to_read_many_commits_leaves_a_file() {
+        let chain = |count: usize| (0..count).map(|n| n.checked_sub(1).into_iter().collect()).collect::<Vec<_>>();
+        let repository = Repository::new(&chain(700), &[0; 700]);
+        let file = repository.folder.path().join("graph");
+        let filed_after = |reads: usize| {
+            let graph = Graph::open(repository.objects(), Some(file.clone()));
+            graph.generation(repository.ids[reads - 1]).unwrap();
+            drop(graph);
+            fs::read(&file).ok().and_then(Filed::parse).unwrap_or_default().count
+        };
+        assert_eq!([10, 300, 400, 700].map(filed_after), [0, 300, 300, 700]);
+    }
+
+    #[test]
     fn a_damaged_file_is_passed_over() {
         let parents: Vec<_> = (0..10usize).map(|n| n.checked_sub(1).into_iter().collect()).collect();
         let repository = Repository::new(&parents, &[0; 10]);
@@ -741,8 +769,7 @@ mod tests {
         let tip = repository.ids[9];
         let graph = Graph::open(repository.objects(), Some(file.clone()));
         graph.generation(tip).unwrap();
-        assert!(!graph.save_if_useful().unwrap(), "ten commits are not worth it");
-        graph.save(&mut graph.state.borrow_mut()).unwrap();
+        graph.save(&graph.state.borrow()).unwrap();
         let whole = fs::read(&file).unwrap();
         let known = |bytes: &[u8]| {
             fs::write(&file, bytes).unwrap();

@@ -32,14 +32,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, fchmod, fchown, fstat, futimens, openat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT, Uid, fchmod, fchown, fstat, ftruncate,
+    futimens, openat, seek, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::error::WorktreeError;
 use super::folders::{Blocked, Folders};
-use super::plan::{Action, ApplyPlan, Expect, Refused, Step, WhyRefused};
+use super::plan::{Action, ApplyPlan, Expect, Refused, Replaced, Step, WhyRefused};
 use super::root::{FILE, Form, MAX_PATH, Root, Status, status_of};
 use super::stage::{At, Line, Ours, Stage, beside, is_expected, put_back, slot};
 use crate::clock::Timestamp;
@@ -65,6 +65,14 @@ pub trait Content: Sync {
     ///
     /// An error of the kind `InvalidData` says that there is no such content and never will be: the path is refused.
     fn copy_to(&self, entry: &Entry, out: &mut dyn Write) -> io::Result<u64>;
+
+    /// Makes `file`, which is empty, the content of the file `entry` from that of `old`, which `fill` gives it, not to be
+    /// trusted. Returns how many bytes it has; `None`, where that is not possible or not worth it, for whatever reason:
+    /// then what is in the file is worth nothing.
+    fn change(&self, old: &Entry, entry: &Entry, file: &File, fill: &mut dyn FnMut() -> io::Result<()>) -> Option<u64> {
+        let _ = (old, entry, file, fill);
+        None
+    }
 }
 
 /// What was done.
@@ -106,7 +114,15 @@ pub fn apply(
     threads: usize,
     monitor: &dyn Monitor,
 ) -> Result<Applied, ApplyError> {
-    apply_with(plan, root, stage, content, threads, monitor, &Hooks { at: &|_, _| {}, plain: false })
+    apply_with(
+        plan,
+        root,
+        stage,
+        content,
+        threads,
+        monitor,
+        &Hooks { at: &|_, _| {}, plain: false, clone: &clone_file },
+    )
 }
 
 /// The moments at which a test may change the disk, or end the run.
@@ -132,6 +148,8 @@ struct Hooks<'a> {
     at: &'a (dyn Fn(Moment, &[u8]) + Sync),
     /// Whether to do without the renames that only some file systems have.
     plain: bool,
+    /// Gives the second file the content of the first.
+    clone: &'a (dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>) -> rustix::io::Result<()> + Sync),
 }
 
 fn apply_with(
@@ -821,7 +839,7 @@ fn stage_one(
     buffer: &mut Vec<u8>,
     synced: bool,
 ) -> Result<Staged, Skip> {
-    let Action::Write { entry, mtime, expect, mode } = &step.action else { return Err(Skip::Surprise) };
+    let Action::Write { entry, mtime, expect, replaces } = &step.action else { return Err(Skip::Surprise) };
     let cannot_write = |errno| Skip::stop(shared.root, &step.path, errno);
     let no_content = |source| Skip::Stop(WorktreeError::Content { path: step.path.to_string(), source });
     if entry.kind == Kind::Symlink {
@@ -848,29 +866,21 @@ fn stage_one(
         let status = slot.status().map_err(cannot_write)?.ok_or_else(|| cannot_write(Errno::NOENT))?;
         return Ok(Staged { thread, status, bytes });
     }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fresh = if entry.kind == Kind::Executable { 0o777 } else { 0o666 };
     let fd = openat(slot.folder, slot.name, flags, Mode::from_raw_mode(fresh)).map_err(cannot_write)?;
-    let mut sink = Sink { file: File::from(fd), buffer, bytes: 0, behind: WriteBehind::default(), error: None };
-    sink.buffer.clear();
-    let copied = shared.content.copy_to(entry, &mut sink).and_then(|_| sink.flush());
-    let Sink { file, bytes, error, .. } = sink;
-    match (copied, error) {
-        (Ok(()), None) => {}
-        (_, Some(Errno::FBIG)) => return Err(Skip::Refused(WhyRefused::System(Errno::FBIG.raw_os_error()))),
-        (_, Some(errno)) => return Err(cannot_write(errno)),
-        (Err(source), None) if source.kind() == io::ErrorKind::InvalidData => {
-            return Err(Skip::Refused(WhyRefused::Content(source.to_string())));
-        }
-        (Err(source), None) => return Err(no_content(source)),
-    }
+    let file = File::from(fd);
+    let bytes = match change_clone(shared, step, &file).map_err(cannot_write)? {
+        Some(bytes) => bytes,
+        None => write_all(shared, step, entry, &file, buffer)?,
+    };
     if let Expect::Leaf(_, replaced) = expect {
         let fresh = Status::of(&fstat(&file).map_err(cannot_write)?);
         if (fresh.fingerprint.uid, fresh.fingerprint.gid) != (replaced.uid, replaced.gid) {
             // Only root can; whoever else replaces a file of somebody else owns the new one.
             fchown(&file, Some(Uid::from_raw(replaced.uid)), Some(Gid::from_raw(replaced.gid))).ok();
         }
-        if let Some(mode) = mode {
+        if let Some(Replaced { mode, .. }) = replaces {
             fchmod(&file, Mode::from_raw_mode(mode_like(*mode, entry.kind))).map_err(cannot_write)?;
         }
     }
@@ -882,6 +892,54 @@ fn stage_one(
     }
     let status = status_of(file.as_fd()).map_err(cannot_write)?;
     Ok(Staged { thread, status, bytes })
+}
+
+/// Writes the content of a file.
+fn write_all(shared: &Shared<'_>, step: &Step, entry: &Entry, file: &File, buffer: &mut Vec<u8>) -> Result<u64, Skip> {
+    let mut sink = Sink { file, buffer, bytes: 0, behind: WriteBehind::default(), error: None };
+    sink.buffer.clear();
+    let copied = shared.content.copy_to(entry, &mut sink).and_then(|_| sink.flush());
+    match (copied, sink.error) {
+        (Ok(()), None) => Ok(sink.bytes),
+        (_, Some(Errno::FBIG)) => Err(Skip::Refused(WhyRefused::System(Errno::FBIG.raw_os_error()))),
+        (_, Some(errno)) => Err(Skip::stop(shared.root, &step.path, errno)),
+        (Err(source), None) if source.kind() == io::ErrorKind::InvalidData => {
+            Err(Skip::Refused(WhyRefused::Content(source.to_string())))
+        }
+        (Err(source), None) => Err(Skip::Stop(WorktreeError::Content { path: step.path.to_string(), source })),
+    }
+}
+
+/// Makes the content of a file from a clone of the one that it replaces, so that what stays the same is on disk once.
+/// `None`, and an empty file, where that cannot be.
+fn change_clone(shared: &Shared<'_>, step: &Step, file: &File) -> rustix::io::Result<Option<u64>> {
+    let Action::Write { entry, expect: Expect::Leaf(_, expect), replaces: Some(old), .. } = &step.action else {
+        return Ok(None);
+    };
+    let mut fill = || {
+        let replaced = shared.root.open_at(step.path.as_bytes(), FILE)?;
+        (shared.hooks.clone)(replaced.as_fd(), file.as_fd())?;
+        let is_as_expected = status_of(replaced.as_fd())?.fingerprint == *expect;
+        is_as_expected.then_some(()).ok_or_else(|| io::ErrorKind::StaleNetworkFileHandle.into())
+    };
+    let changed = shared.content.change(&old.entry, entry, file, &mut fill);
+    if changed.is_none() {
+        ftruncate(file, 0)?;
+        seek(file, SeekFrom::Start(0))?;
+    }
+    Ok(changed)
+}
+
+/// Gives `to` the content of `from` without copying it, where the file system can (Btrfs, XFS, ZFS, bcachefs).
+fn clone_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    let cloned = rustix::fs::ioctl_ficlone(to, from);
+    #[cfg(not(target_os = "linux"))]
+    let cloned = {
+        let _ = (from, to);
+        Err(Errno::NOTSUP)
+    };
+    cloned
 }
 
 /// The permissions of the file that is replaced, as they are for one of this kind: who may read it may execute it,
@@ -913,7 +971,7 @@ fn sync(folder: BorrowedFd<'_>, path: &Path) -> Result<(), WorktreeError> {
 
 /// Gathers small writes, counts, and remembers which errors were the file's own.
 struct Sink<'a> {
-    file: File,
+    file: &'a File,
     buffer: &'a mut Vec<u8>,
     bytes: u64,
     behind: WriteBehind,
@@ -941,7 +999,7 @@ impl Write for Sink<'_> {
             self.buffer.extend_from_slice(bytes);
         }
         self.bytes += u64::try_from(bytes.len()).unwrap_or_default();
-        self.behind.reached(&self.file, self.bytes);
+        self.behind.reached(self.file, self.bytes);
         Ok(bytes.len())
     }
 
@@ -981,6 +1039,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::{BTreeMap, HashMap};
     use std::fs;
+    use std::io::{Read as _, Seek as _};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::PathBuf;
@@ -996,6 +1055,38 @@ mod tests {
             out.write_all(content)?;
             Ok(content.len() as u64)
         }
+
+        /// Only for what says so of itself.
+        fn change(
+            &self,
+            old: &Entry,
+            entry: &Entry,
+            mut file: &File,
+            fill: &mut dyn FnMut() -> io::Result<()>,
+        ) -> Option<u64> {
+            let (old, new) = (self.0.get(&old.id)?, self.0.get(&entry.id)?);
+            if !(old.starts_with(b"large") && new.starts_with(b"large")) {
+                return None;
+            }
+            let filled = fill();
+            let mut found = Vec::new();
+            file.rewind().and_then(|()| file.read_to_end(&mut found)).unwrap();
+            if filled.is_err() || found != *old {
+                return None;
+            }
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(new)).unwrap();
+            file.write_all(b", changed").unwrap();
+            Some(new.len() as u64 + 9)
+        }
+    }
+
+    /// What [`clone_file`] does, on any file system.
+    #[expect(clippy::unnecessary_wraps, reason = "the other one can fail")]
+    fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map(File::from);
+        let (mut from, mut to) = (copy(from).unwrap(), copy(to).unwrap());
+        io::copy(&mut from, &mut to).unwrap();
+        Ok(())
     }
 
     /// A folder, what is known of it, and a stage.
@@ -1008,6 +1099,38 @@ mod tests {
     }
 
     type Hook<'a> = &'a (dyn Fn(Moment, &[u8]) + Sync);
+
+    #[test]
+    fn a_file_is_made_from_a_clone_of_what_it_replaces() {
+        let mut setup = Setup::new(&["a", "b", "c"]);
+        let large = [("a", Some("large 1")), ("b", Some("large 1")), ("c", Some("large 1"))];
+        setup.apply(&large);
+        let applied = setup.apply(&[("a", Some("large 2")), ("b", Some("*large 2")), ("c", Some("small"))]);
+        assert_eq!(applied.bytes, 16 + 16 + 5);
+        assert_eq!(["a", "b", "c"].map(|name| setup.read(name)), ["large 2, changed", "large 2, changed", "small"]);
+    }
+
+    #[test]
+    fn a_clone_of_something_else_is_not_used() {
+        let mut setup = Setup::new(&["a", "b"]);
+        setup.apply(&[("a", Some("large 1")), ("b", Some("large 1"))]);
+        // There is no cloning here.
+        let plan = setup.plan(&[("a", Some("large 2"))]);
+        let applied = setup.apply_cloning(plan, &|_, _| {}, &|_, _| Err(Errno::OPNOTSUPP)).unwrap();
+        setup.table.edit(applied.edits);
+        assert_eq!(setup.read("a"), "large 2");
+        // What is to be replaced changes at just this moment.
+        let plan = setup.plan(&[("b", Some("large 2"))]);
+        let path = setup.at("b");
+        let change = |from: BorrowedFd<'_>, to: BorrowedFd<'_>| {
+            copy_file(from, to)?;
+            fs::write(&path, "edited here").unwrap();
+            Ok(())
+        };
+        let applied = setup.apply_cloning(plan, &|_, _| {}, &change).unwrap();
+        assert_eq!((applied.written, applied.surprises.len()), (0, 1));
+        assert_eq!(setup.read("b"), "edited here");
+    }
 
     impl Setup {
         /// With these files and folders in it, as [`make`] makes them, all recorded.
@@ -1076,8 +1199,17 @@ mod tests {
         }
 
         fn apply_with(&mut self, plan: ApplyPlan, hook: Hook<'_>) -> Result<Applied, ApplyError> {
+            self.apply_cloning(plan, hook, &copy_file)
+        }
+
+        fn apply_cloning(
+            &mut self,
+            plan: ApplyPlan,
+            hook: Hook<'_>,
+            clone: &(dyn Fn(BorrowedFd<'_>, BorrowedFd<'_>) -> rustix::io::Result<()> + Sync),
+        ) -> Result<Applied, ApplyError> {
             let root = Root::open(&self.root()).unwrap();
-            let hooks = Hooks { at: hook, plain: self.plain };
+            let hooks = Hooks { at: hook, plain: self.plain, clone };
             apply_with(plan, &root, &self.stage, &self.contents, 2, &Silent, &hooks)
         }
 

@@ -126,10 +126,18 @@ pub(super) enum Expect {
     EmptyFolder,
 }
 
+/// A file that another takes the place of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Replaced {
+    pub(super) entry: Entry,
+    /// Its permissions.
+    pub(super) mode: u32,
+}
+
 #[derive(Debug)]
 pub(super) enum Action {
-    /// A file or symlink takes its place; in place of a file, with the permissions (`mode`) of that.
-    Write { entry: Entry, mtime: Option<Timestamp>, expect: Expect, mode: Option<u32> },
+    /// A file or symlink takes its place; in place of a file, with the permissions of that.
+    Write { entry: Entry, mtime: Option<Timestamp>, expect: Expect, replaces: Option<Replaced> },
     /// A folder is made, if it is not there.
     MakeFolder,
     /// Only the time, or whether it can be executed, changes.
@@ -343,17 +351,24 @@ impl Planner<'_> {
                 }
             }
             Some(new) => {
-                let mode = kind.is_file().then_some(status.mode);
-                self.make(path, new, mtime, Expect::Leaf(kind, fingerprint), mode);
+                let replaces = kind.is_file().then_some(Replaced { entry: known.entry, mode: status.mode });
+                self.make(path, new, mtime, Expect::Leaf(kind, fingerprint), replaces);
             }
         }
     }
 
-    fn make(&mut self, path: SyncPath, new: Entry, mtime: Option<Timestamp>, expect: Expect, mode: Option<u32>) {
+    fn make(
+        &mut self,
+        path: SyncPath,
+        new: Entry,
+        mtime: Option<Timestamp>,
+        expect: Expect,
+        replaces: Option<Replaced>,
+    ) {
         if new.kind == Kind::EmptyFolder {
             self.step(path, Action::MakeFolder);
         } else {
-            self.step(path, Action::Write { entry: new, mtime, expect, mode });
+            self.step(path, Action::Write { entry: new, mtime, expect, replaces });
         }
     }
 

@@ -495,3 +495,15 @@ fn what_is_captured_while_an_exchange_runs_is_merged() {
     assert_eq!(b.read("mine"), "1");
     sites.sites.iter().for_each(Site::check);
 }
+
+#[test]
+fn whoever_read_many_revisions_need_not_read_them_again() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    sites.exchange(0, 1);
+    (0..300).for_each(|n| a.write(&format!("a{n}"), format!("{n}")));
+    sites.exchange(0, 1);
+    for site in [a, b] {
+        assert!(site.path(".git/foldersync/graph").exists(), "{}", site.root.display());
+    }
+}

@@ -13,6 +13,7 @@ pub mod recipe;
 mod assemble;
 mod cut;
 mod kept;
+mod patch;
 
 pub use assemble::{Content, content};
 pub use cut::cut;

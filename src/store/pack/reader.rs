@@ -37,6 +37,8 @@ pub struct Pack {
     index: index::File,
     /// Positions in the index, in the order of the entries in the pack.
     order: OnceCell<Vec<u32>>,
+    /// What was found out of the kinds of entries, by position. Chains are long, and share most of their length.
+    kinds: RefCell<Vec<Option<ObjectKind>>>,
 }
 
 /// The bytes of a pack, with those that were read last.
@@ -210,9 +212,14 @@ impl Pack {
         let index = index::File::at(&index_path, gix_hash::Kind::Sha1);
         let whole = |data: &Data| data.len >= HEADER_LEN + TRAILER_LEN;
         match (index, Data::open(path)) {
-            (Ok(index), Ok(data)) if whole(&data) => {
-                Ok(Some(Self { path: path.to_owned(), sequence, data, index, order: OnceCell::new() }))
-            }
+            (Ok(index), Ok(data)) if whole(&data) => Ok(Some(Self {
+                path: path.to_owned(),
+                sequence,
+                data,
+                index,
+                order: OnceCell::new(),
+                kinds: RefCell::default(),
+            })),
             _ if !(path.exists() && index_path.exists()) => Ok(None),
             (Ok(_), Err(error)) => Err(StoreError::io("open", path)(error)),
             (Ok(_), Ok(_)) => Err(StoreError::damaged(format!("pack {}", path.display()), "it is cut off")),
@@ -347,14 +354,24 @@ impl Pack {
 
     /// What kind of object the entry at a position is or makes.
     pub fn kind(&self, position: u32) -> Result<ObjectKind, StoreError> {
-        let mut at = position;
+        let mut kinds = self.kinds.borrow_mut();
+        kinds.resize(self.objects() as usize, None);
+        let mut chain = vec![position];
         for _ in 0..=self.objects() {
+            let at = *chain.last().expect("it begins with one");
             let entry = self.entry(at)?;
-            match (entry.header.kind, self.base(&entry)?) {
-                (EntryKind::Whole(kind), _) => return Ok(kind),
-                (_, Some(base)) => at = base,
-                (_, None) => break,
+            let kind = match (kinds[at as usize], entry.header.kind, self.base(&entry)?) {
+                (Some(kind), ..) | (_, EntryKind::Whole(kind), _) => kind,
+                (.., Some(base)) => {
+                    chain.push(base);
+                    continue;
+                }
+                (.., None) => break,
+            };
+            for at in chain {
+                kinds[at as usize] = Some(kind);
             }
+            return Ok(kind);
         }
         Err(self.damaged("deltas in it stand on one another"))
     }

@@ -63,10 +63,14 @@ def make_small(root: Path, random: Random, scale: float) -> None:
     """Text files with sizes as notes and sources have them: median 4 KiB, a few large."""
     prose = Prose(random)
     folders = [root]
+    # Those that others may be in: no path has more than six folders.
+    shallow = [root]
     for number in range(max(4, round(1000 * scale))):
-        parent = random.choice([folder for folder in folders[-50:] if len(folder.relative_to(root).parts) < 6])
-        folders.append(parent / f"{random.choice(('notes', 'src', 'docs', 'mail', 'data'))}-{number:04}")
-        folders[-1].mkdir()
+        folder = random.choice(shallow[-50:]) / f"{random.choice(('notes', 'src', 'docs', 'mail', 'data'))}-{number:04}"
+        folder.mkdir()
+        folders.append(folder)
+        if len(folder.relative_to(root).parts) < 6:
+            shallow.append(folder)
     for number in range(max(40, round(20_000 * scale))):
         size = min(2 * MIB, max(64, int(random.lognormvariate(8.32, 1.14))))
         name = f"f{number:05}.{random.choice(('txt', 'md', 'py', 'csv'))}"

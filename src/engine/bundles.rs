@@ -12,7 +12,7 @@ use crate::engine::report::BundleReport;
 use crate::engine::revspec::RevSpec;
 use crate::id::CommitId;
 use crate::store::Wait;
-use crate::store::bundle::{Bundle, BundleOptions, BundleWriter};
+use crate::store::bundle::{Bundle, BundleHeader, BundleOptions, BundleWriter};
 use crate::store::pack::reader::Packs;
 use crate::store::quarantine::Limits;
 
@@ -48,7 +48,8 @@ impl Folder {
         let mut out = BufWriter::new(temp);
         let (objects, packs) = (self.store.objects(), Packs::open(&self.store.pack_dir())?);
         let options = BundleOptions { limit: u64::MAX, ..BundleOptions::default() };
-        let written = BundleWriter::new(&objects, &packs, &commits, options).write_next(&mut out)?;
+        let writer = BundleWriter::new(&objects, &packs, &commits, options);
+        let written = writer.with_chunks(self.store.kept_chunks()?).write_next(&mut out)?;
         let bundle = written.expect("a range that is not empty makes a bundle");
         let temp = out.into_inner().map_err(|error| EngineError::io("write", file)(error.into_error()))?;
         temp.as_file().sync_all().map_err(EngineError::io("sync", file))?;
@@ -83,10 +84,10 @@ impl Folder {
 
     /// Checks a bundle, every object of it, against what is here; changes nothing.
     pub fn bundle_verify(&self, file: &Path) -> Result<BundleReport, EngineError> {
-        let (mut report, _) = self.open_bundle(file)?;
+        let (mut report, header) = self.open_bundle(file)?;
         if report.missing.is_empty() {
             let checked = self.check(open(file)?, &self.store.objects(), &FROM_A_PERSON).map_err(about(file))?;
-            report.revisions = checked.commits().len() as u64;
+            report.revisions = header.revisions_among(checked.commits());
             report.objects = checked.objects();
         }
         Ok(report)
@@ -96,13 +97,13 @@ impl Folder {
     pub fn bundle_apply(&self, file: &Path) -> Result<BundleReport, EngineError> {
         let mut work = self.begin("bundle apply", Wait::No)?;
         work.capture(&[])?;
-        let (mut report, tip) = self.open_bundle(file)?;
+        let (mut report, header) = self.open_bundle(file)?;
         let checked = self.check(open(file)?, &work.objects, &FROM_A_PERSON).map_err(about(file))?;
         let admitted = checked.admit(&self.store.pack_dir())?;
         self.store.keep_chunks(&admitted.chunks)?;
-        report.revisions = admitted.commits.len() as u64;
+        report.revisions = header.revisions_among(&admitted.commits);
         report.objects = admitted.objects;
-        let joined = work.join(Some(tip))?;
+        let joined = work.join(Some(header.tip()))?;
         report.applied = joined.applied;
         report.conflicts = joined.conflicts;
         report.left_out = joined.left_out;
@@ -111,14 +112,13 @@ impl Folder {
     }
 
     /// What a bundle's header says.
-    fn open_bundle(&self, file: &Path) -> Result<(BundleReport, CommitId), EngineError> {
+    fn open_bundle(&self, file: &Path) -> Result<(BundleReport, BundleHeader), EngineError> {
         let (header, _) = Bundle::open(open(file)?).map_err(|error| about(file)(error.into()))?.into_parts();
         let objects = self.store.objects();
         let missing = header.prerequisites.iter().copied().filter(|id| !objects.exists(&(*id).into())).collect();
-        let tip = header.tip();
         let report = BundleReport {
-            tip,
-            prerequisites: header.prerequisites,
+            tip: header.tip(),
+            prerequisites: header.prerequisites.clone(),
             missing,
             revisions: 0,
             objects: 0,
@@ -127,7 +127,7 @@ impl Folder {
             conflicts: Vec::new(),
             left_out: Vec::new(),
         };
-        Ok((report, tip))
+        Ok((report, header))
     }
 }
 

@@ -192,21 +192,23 @@ impl Folder {
         self.side(connection, &Role::Dials { name }, options)
     }
 
-    /// Makes `dir` a copy of the folder that `source` has.
+    /// Makes `dir` a copy of the folder that `source` has, or goes on where a kill ended that.
     pub fn clone_from(
         source: &PeerTarget,
         dir: &Path,
         options: &InitOptions,
         cx: Context,
     ) -> Result<(Self, ExchangeReport), EngineError> {
-        if !place::is_free(dir)? {
+        let begun = place::begun(dir, options, &cx)?;
+        if begun.is_none() && !place::is_free(dir)? {
             return Err(EngineError::NotEmpty { path: dir.to_owned() });
         }
-        let existed = dir.exists();
+        let (was_begun, existed) = (begun.is_some(), dir.exists());
         std::fs::create_dir_all(dir).map_err(EngineError::io("create", dir))?;
-        let folder = Self::create(dir, options, cx)?;
+        let folder = begun.map_or_else(|| Self::create(dir, options, cx), Ok)?;
         match folder.exchange(source, true) {
             Ok(report) => Ok((Self::open(dir, folder.cx.clone())?, report)),
+            Err(error) if was_begun => Err(error),
             Err(error) => {
                 // Nothing came: nothing stays. What came is kept, and an exchange goes on from it.
                 let mut came = folder.head()?.is_some();

@@ -114,6 +114,11 @@ impl Folder {
         Ok(Self { store, cx, identity, id: RwLock::new(settings.folder), large_from })
     }
 
+    /// Its repository.
+    pub fn git_dir(&self) -> &Path {
+        self.store.git_dir()
+    }
+
     /// Its root.
     pub fn root(&self) -> &Path {
         self.store.root()

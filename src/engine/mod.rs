@@ -12,6 +12,7 @@ pub mod diff;
 mod error;
 mod exchange;
 pub mod folder;
+pub mod git_filter;
 mod going_back;
 pub mod history;
 mod joining;

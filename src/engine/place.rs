@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::error::EngineError;
 use crate::engine::folder::{Context, Folder, InitOptions};
 use crate::id::FolderId;
-use crate::store::{Key, Store};
+use crate::store::{Key, RefName, Store};
 
 /// What is at a place where a copy shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,26 @@ pub(crate) fn is_free(dir: &Path) -> Result<bool, EngineError> {
         }
     }
     Ok(true)
+}
+
+/// The copy at `dir` that a kill has left before it had a revision, with nothing in it yet; named as it should be.
+pub(crate) fn begun(dir: &Path, options: &InitOptions, cx: &Context) -> Result<Option<Folder>, EngineError> {
+    if !matches!(Folder::discover(dir), Ok(root) if is_same(&root, dir)) {
+        return Ok(None);
+    }
+    let store = Store::open(dir)?;
+    let failed = |error| EngineError::io("read", dir)(error);
+    let own = store.git_dir().file_name().map(std::ffi::OsStr::to_owned);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        if Some(entry.map_err(failed)?.file_name()) != own {
+            return Ok(None);
+        }
+    }
+    if store.refs().read(&RefName::MAIN)?.is_some() {
+        return Ok(None);
+    }
+    store.set(Key::DeviceName, &options.device.name)?;
+    Folder::open(dir, cx.clone()).map(Some)
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {

@@ -328,6 +328,23 @@ impl Store {
         FolderLock::acquire(&self.private_dir().join(format!("exchange-{peer}.lock")), "exchange", wait)
     }
 
+    /// Has git pass files through our filter, which the config names, so that it sees the bytes of large ones. Only where
+    /// there are any: git complains of every file if it does not find foldersync. What a person wrote stays.
+    pub(crate) fn set_git_filter(&self) -> Result<(), StoreError> {
+        let path = self.git_dir.join("info/attributes");
+        let before = match fs::read_to_string(&path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => return Ok(()),
+            text => text.map_err(StoreError::io("read", &path))?,
+        };
+        let ours = ATTRIBUTES.split_inclusive('\n').next_back();
+        let lines = before.split_inclusive('\n').map(|line| if Some(line) == ours { FILTERED } else { line });
+        let after: String = lines.collect();
+        if after == before {
+            return Ok(());
+        }
+        durable::write_file_by_way_of(&self.private_dir(), &path, after.as_bytes())
+    }
+
     /// Makes these patterns the ones of foldersync in `info/exclude`; what a person wrote there stays as it is. Writes
     /// only if that is a change.
     pub fn set_managed_excludes(&self, patterns: &[Vec<u8>]) -> Result<(), StoreError> {
@@ -406,6 +423,8 @@ fn with_managed_block(text: &[u8], patterns: &[Vec<u8>]) -> Vec<u8> {
 /// an attribute as if nobody had set it: git dies of `-working-tree-encoding`.
 const ATTRIBUTES: &str = "# Bytes are bytes: no conversion of line ends, encodings or keywords, whatever is set elsewhere.\n\
                           * -text -crlf !eol -ident !filter !working-tree-encoding\n";
+/// The same line where there are large files.
+const FILTERED: &str = "* -text -crlf !eol -ident filter=foldersync !working-tree-encoding\n";
 
 /// Writes all of a repository in the folder `dir`, which is there and empty, and makes it last.
 fn build(dir: &Path, options: InitOptions, ids: NewIds) -> Result<(), StoreError> {

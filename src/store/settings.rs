@@ -220,6 +220,10 @@ pub(crate) fn initial(ids: NewIds, alongside: bool) -> String {
          \tfsmonitor = false\n\
          \tuntrackedCache = false\n\
          \tsplitIndex = false\n\
+         # Gives git the bytes of large files, which it has as lists of chunks.\n\
+         [filter \"foldersync\"]\n\
+         \tprocess = foldersync git-filter\n\
+         \trequired = false\n\
          [index]\n\
          \tsparse = false\n\
          \tskipHash = false\n\

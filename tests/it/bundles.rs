@@ -103,3 +103,43 @@ fn a_bundle_is_no_larger_than_gits() {
     let size = |path: &std::path::Path| fs::metadata(path).expect("there").len();
     assert!(size(&ours) <= size(&gits), "{} bytes, git's has {}", size(&ours), size(&gits));
 }
+
+#[test]
+fn plain_git_keeps_the_chunks_that_bundles_bring() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    let mut film: Vec<u8> = (0..3_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    a.write("film", &film);
+    a.capture();
+    let (first, report) = create(a, "first.bundle.sz", None);
+    assert_eq!(report.revisions, 1);
+    let base = a.git(&["rev-parse", "main"]);
+    film.splice(5_000_000..5_000_100, *b"another scene").for_each(drop);
+    a.write("film", &film);
+    a.capture();
+    let (second, _) = create(a, "second.bundle.sz", Some(base.trim()));
+
+    let plain = sites.dir().join("plain");
+    text(git(sites.dir(), &["init", "-q", plain.to_str().expect("text")]));
+    for bundle in [&first, &second] {
+        let bundle = decompress(a, bundle);
+        text(git(&plain, &["fetch", "-q", bundle.to_str().expect("text"), "refs/heads/*:refs/heads/*"]));
+        text(git(&plain, &["gc", "-q", "--prune=now"]));
+    }
+    assert!(git(&plain, &["fsck", "--full", "--strict"]).status.success());
+    for revision in ["main", "main~1"] {
+        let recipe = text(git(&plain, &["cat-file", "blob", &format!("{revision}:film")]));
+        let chunks = recipe.lines().skip(3).filter_map(|line| line.split(' ').next());
+        let missing = chunks.filter(|chunk| !git(&plain, &["cat-file", "-e", chunk]).status.success()).count();
+        assert_eq!((missing, recipe.starts_with("foldersync-recipe 1")), (0, true), "{revision}");
+    }
+
+    // To our own it is no revision.
+    for bundle in [&first, &second] {
+        assert_eq!(b.folder().bundle_verify(bundle).expect("whole").revisions, 1);
+        assert_eq!(b.folder().bundle_apply(bundle).expect("applied").revisions, 1);
+    }
+    assert_eq!((b.files(), b.head()), (a.files(), a.head()));
+    assert_eq!(b.git(&["for-each-ref", "refs/heads/foldersync/chunks-of-*"]), "");
+    b.check();
+}

@@ -146,7 +146,7 @@ fn a_file_that_begins_as_a_recipe_is_kept_as_a_file() {
     sites.settle();
 }
 
-/// Plain git knows nothing of recipes: what it checks out is no edit of the file.
+/// Plain git that does not find foldersync knows nothing of recipes: what it checks out is no edit of the file.
 #[test]
 fn what_git_checks_out_in_place_of_a_large_file_is_no_revision() {
     let sites = Sites::new(1);
@@ -158,7 +158,8 @@ fn what_git_checks_out_in_place_of_a_large_file_is_no_revision() {
     let head = site.head();
     for revision in ["HEAD", "HEAD~1"] {
         site.remove("film");
-        site.git(&["checkout", "--quiet", revision, "--", "film"]);
+        let without_filter = ["-c", "filter.foldersync.process=/nonexistent"];
+        site.git(&[&without_filter[..], &["checkout", "--quiet", revision, "--", "film"]].concat());
         assert!(fs::read(site.path("film")).expect("there").starts_with(b"foldersync-recipe 1\n"));
         let report = site.folder().capture(&[]).expect("captured");
         let left_out: Vec<&str> = report.left_out.iter().map(|left_out| left_out.path.as_str()).collect();
@@ -285,4 +286,46 @@ fn a_recipe_whose_chunks_nobody_has_is_refused() {
         assert_eq!(site.head(), head);
         site.check();
     }
+}
+
+#[test]
+fn plain_git_sees_the_bytes_of_large_files() {
+    let sites = Sites::new(1);
+    let [a] = &sites.sites[..] else { panic!("one") };
+    let (first, second) = (noise(12 << 20, 1), noise(13 << 20, 2));
+    a.write("film", &first);
+    a.write("notes.txt", "beside it\n");
+    a.capture();
+    a.write("film", &second);
+    a.capture();
+    a.git(&["checkout", "HEAD~1", "--", "film"]);
+    assert!(fs::read(a.path("film")).expect("there") == first);
+    a.git(&["checkout", "HEAD", "--", "film"]);
+    assert!(fs::read(a.path("film")).expect("there") == second);
+    // Git looks into files that it has not seen for sure since they were written.
+    for file in ["film", "notes.txt"] {
+        fs::write(a.path(file), fs::read(a.path(file)).expect("there")).expect("written again");
+    }
+    assert_eq!(a.git(&["status", "--porcelain"]), "");
+    // What no revision has stays as it is, and becomes one as always.
+    let mut edited = second.clone();
+    edited[100] ^= 1;
+    a.write("film", &edited);
+    a.git(&["add", "film"]);
+    assert!(git(&a.root, &["cat-file", "blob", ":film"]).stdout == edited);
+    a.capture();
+    assert!(blob(a, "film").starts_with(b"foldersync-recipe 1\n"));
+    assert_eq!(a.git(&["status", "--porcelain"]), "");
+    a.check();
+
+    // A clone that git made has the chunks, and needs to be told of the filter.
+    let clone = sites.sites[0].root.with_file_name("plain");
+    a.git(&["clone", "-q", ".", &clone.to_string_lossy()]);
+    assert!(fs::read(clone.join("film")).expect("there").starts_with(b"foldersync-recipe 1\n"));
+    git(&clone, &["config", "filter.foldersync.process", "foldersync git-filter"]);
+    fs::write(clone.join(".git/info/attributes"), "* -text filter=foldersync\n").expect("written");
+    fs::remove_file(clone.join("film")).expect("removed");
+    let checkout = git(&clone, &["checkout", "-f", "HEAD"]);
+    assert!(checkout.status.success(), "{checkout:?}");
+    assert!(fs::read(clone.join("film")).expect("there") == edited);
 }

@@ -225,6 +225,13 @@ pub(crate) fn skipped(test: &str, why: &str) {
     writeln!(std::io::stderr(), "SKIPPED {test}: {why}").expect("standard error");
 }
 
+/// Where programs are, foldersync among them: git runs it as a filter.
+fn path_with_foldersync() -> std::ffi::OsString {
+    let own = Path::new(env!("CARGO_BIN_EXE_foldersync")).parent().expect("it lies in a folder").to_owned();
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&others))).expect("a path without a colon")
+}
+
 /// Runs git as a plain user would, without the settings of whoever runs the tests.
 pub(crate) fn git(dir: &Path, args: &[&str]) -> Output {
     Command::new("git")
@@ -232,7 +239,7 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> Output {
         .args(args)
         .current_dir(dir)
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("PATH", path_with_foldersync())
         .env("HOME", "/nonexistent")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_AUTHOR_NAME", "person")

@@ -328,6 +328,31 @@ fn a_clone_is_a_copy_that_exchanges() {
 }
 
 #[test]
+fn a_clone_that_was_killed_goes_on_by_the_same_command() {
+    use foldersync::engine::Folder;
+    let sites = Sites::new(1);
+    let a = &sites.sites[0];
+    a.write("x/y", "1");
+    a.capture();
+    let copy = sites.dir().join("copy");
+    let clone = || Folder::clone_from(&Site::target(a), &copy, &a.init_options(), a.context());
+    // What a kill leaves before the first revision is there.
+    fs::create_dir(&copy).expect("a folder");
+    drop(Folder::init(&copy, &a.init_options(), a.context()).expect("made"));
+    // Somebody has put a file there: that is another folder.
+    fs::write(copy.join("mine"), "precious").expect("written");
+    assert!(clone().is_err());
+    assert_eq!(fs::read(copy.join("mine")).expect("there"), b"precious");
+    fs::remove_file(copy.join("mine")).expect("removed");
+    let (folder, report) = clone().expect("it goes on");
+    assert_eq!((report.received, folder.id()), (1, a.folder().id()));
+    assert_eq!(fs::read(copy.join("x/y")).expect("there"), b"1");
+    // Once it is a copy, it is not to be made again.
+    assert!(clone().is_err());
+    assert_eq!(fs::read(copy.join("x/y")).expect("there"), b"1");
+}
+
+#[test]
 fn the_whole_history_travels_and_counts_the_same() {
     let sites = Sites::new(2);
     let [a, b] = &sites.sites[..] else { panic!("two") };

@@ -9,6 +9,7 @@ mod conflicts;
 mod diff;
 mod exchange;
 mod gc;
+mod git_filter;
 mod id;
 mod init;
 mod join;
@@ -62,6 +63,7 @@ pub(crate) enum Command {
     Serve(serve::Args),
     Watch(watch::Args),
     Service(service::Args),
+    GitFilter(git_filter::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -94,6 +96,7 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<ExitCode, Comma
         Command::Serve(args) => serve::run(session, &args),
         Command::Watch(args) => watch::run(session, &args),
         Command::Service(args) => service::run(session, &args),
+        Command::GitFilter(args) => git_filter::run(session, &args),
         Command::Completions(args) => completions::run(session, &args),
         Command::Man(args) => man::run(session, &args),
     }

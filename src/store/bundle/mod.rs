@@ -4,7 +4,8 @@
 //!
 //! Once decompressed, a git bundle of version 2: `# v2 git bundle`, a line `-<commit>` for each prerequisite, a line
 //! `<commit> <ref>` for each tip (`refs/heads/main` first, then `refs/foldersync/part/<n>`), an empty line, a pack. The
-//! pack may be thin: deltas in it may stand on objects that the prerequisites brought.
+//! pack may be thin: deltas in it may stand on objects that the prerequisites brought. In a bundle for a person, the
+//! chunks of large files have a ref, too: `refs/heads/foldersync/chunks-of-<tip>`.
 //!
 //! # A series
 //!
@@ -21,7 +22,7 @@
 
 mod instalments;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
@@ -70,6 +71,12 @@ impl BundleHeader {
     pub fn tip(&self) -> CommitId {
         self.refs.first().expect("neither written nor read without a ref").1
     }
+
+    /// How many of its `commits` are revisions: all but the branches of chunks.
+    pub fn revisions_among(&self, commits: &[CommitId]) -> u64 {
+        let is_chunks = |id| self.refs.iter().any(|(name, tip)| *tip == id && name.starts_with(CHUNKS_REF));
+        commits.iter().filter(|id| !is_chunks(**id)).count() as u64
+    }
 }
 
 /// A bundle that was written.
@@ -89,6 +96,8 @@ pub struct BundleWritten {
 pub const TIP_REF: &str = "refs/heads/main";
 /// The refs of its other tips, with a number behind.
 pub const PART_REF: &str = "refs/foldersync/part/";
+/// The ref of the chunks that are in a bundle, with the tip behind.
+pub const CHUNKS_REF: &str = "refs/heads/foldersync/chunks-of-";
 /// The line that every bundle begins with.
 const SIGNATURE: &str = "# v2 git bundle";
 /// The most objects of a bundle that has several commits.
@@ -112,6 +121,8 @@ pub struct BundleWriter<'a> {
     lineage: Lineage,
     /// Instalments that the other side has.
     received: HashSet<CommitId>,
+    /// What a bundle brings of these gets a branch of its own.
+    chunks: HashSet<ObjectId>,
     /// Those of the next commit.
     ahead: Option<Ahead>,
 }
@@ -223,14 +234,22 @@ impl<'a> BundleWriter<'a> {
         for (at, commit) in (0u32..).zip(commits) {
             range.insert(&(*commit).into(), at, |at| commits[at as usize].into());
         }
-        let (lineage, received) = (Lineage::default(), HashSet::new());
-        Self { objects, packs, commits, range, next: 0, options, lineage, received, ahead: None }
+        let (lineage, received, chunks) = (Lineage::default(), HashSet::new(), HashSet::new());
+        Self { objects, packs, commits, range, next: 0, options, lineage, received, chunks, ahead: None }
     }
 
     /// The other side has these commits, among which there may be instalments of a series that was cut off.
     #[must_use]
     pub fn with_received(mut self, commits: &[CommitId]) -> Self {
         self.received.extend(commits);
+        self
+    }
+
+    /// These are the chunks of large files, which no tree names: a branch in the bundle has those that it brings, so
+    /// that whoever fetches from it with plain git keeps them. It is named after the tip.
+    #[must_use]
+    pub fn with_chunks(mut self, chunks: HashSet<ObjectId>) -> Self {
+        self.chunks = chunks;
         self
     }
 
@@ -302,7 +321,24 @@ impl<'a> BundleWriter<'a> {
         let refs = tips.enumerate().map(|(n, tip)| (name(n), tip)).collect();
         let header = BundleHeader { prerequisites, refs };
         let commits = (self.next - from) as u64;
-        Ok(Some(Cut { header, items: slice.items, commits, bytes: bytes + HEADER_LEN + TRAILER_LEN }))
+        let mut cut = Cut { header, items: slice.items, commits, bytes: bytes + HEADER_LEN + TRAILER_LEN };
+        self.add_chunks(&mut cut);
+        Ok(Some(cut))
+    }
+
+    /// Adds the branch of the chunks that are in a bundle.
+    fn add_chunks(&self, cut: &mut Cut) {
+        let brought: BTreeSet<_> = cut.items.iter().map(|item| item.id).filter(|id| self.chunks.contains(id)).collect();
+        if brought.is_empty() {
+            return;
+        }
+        for (id, kind, content) in large::branch_of(&brought) {
+            let bytes = 40 + content.len() as u64 + content.len() as u64 / 4096;
+            cut.bytes += bytes;
+            cut.items.push(Item { id, base: Base::Whole(kind), source: Source::Made(content), chain: 0, bytes });
+        }
+        let commit = cut.items.last().expect("a commit was added").id.as_commit();
+        cut.header.refs.push((format!("{CHUNKS_REF}{}", cut.header.tip()), commit));
     }
 
     /// Adds what a commit brings to the slice.

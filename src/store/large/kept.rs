@@ -2,18 +2,19 @@
 //!
 //! `refs/heads/foldersync/chunks` is one commit without parents, of a fixed author and time, over a tree that has every
 //! kept chunk at `ab/cdef...`, by the digits of its id: the same set of chunks is the same commit everywhere. It is each
-//! copy's own, and tells what it has; nobody sends it.
+//! copy's own, and tells what it has; an exchange does not send it. A bundle for a person carries one of the chunks in
+//! it, so that plain git keeps these, too.
 //!
 //! [`keep`] is to be called when the chunks are safe on disk, and before a recipe that names them is part of the history.
 //! A kill in between leaves chunks that nothing needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::entry::Kind;
 use crate::id::{CommitId, ObjectId, TreeId};
 use crate::store::commit::{Commit, Signature};
 use crate::store::error::StoreError;
-use crate::store::objects::{ObjectKind, Objects};
+use crate::store::objects::{ObjectKind, Objects, object_id};
 use crate::store::pack::PackWriter;
 use crate::store::pack::writer::Order;
 use crate::store::refs::{Expected, RefEdit, RefName};
@@ -32,6 +33,9 @@ impl Store {
         let refs = self.refs();
         for _ in 0..TRIES {
             let before = refs.read(&RefName::CHUNKS)?;
+            if before.is_none() {
+                self.set_git_filter()?;
+            }
             let Some(new) = self.with_chunks(before, chunks)? else { return Ok(()) };
             let edit = RefEdit { name: RefName::CHUNKS, expected: Expected::from(before), new: Some(new) };
             match refs.update(&[edit]) {
@@ -40,6 +44,18 @@ impl Store {
             }
         }
         Err(StoreError::RefMoved { name: RefName::CHUNKS.to_string() })
+    }
+
+    /// The chunks that are kept.
+    pub fn kept_chunks(&self) -> Result<HashSet<ObjectId>, StoreError> {
+        let mut kept = HashSet::new();
+        if let Some(commit) = self.refs().read(&RefName::CHUNKS)? {
+            let objects = self.objects();
+            for folder in read(&objects, objects.commit(commit)?.tree)?.into_values() {
+                kept.extend(read(&objects, folder.as_tree())?.into_values());
+            }
+        }
+        Ok(kept)
     }
 
     /// The commit over what `before` has and these; `None` if it has them all.
@@ -78,13 +94,33 @@ impl Store {
             return Ok(None);
         }
         let tree = writer.put(ObjectKind::Tree, &tree_of(TREE_MODE, &folders))?.id.as_tree();
-        let who = Signature { name: "foldersync".to_owned(), email: "chunks@foldersync".to_owned(), time: 0 };
-        let message = b"Chunks of large files\n".to_vec();
-        let commit = Commit { tree, parents: Vec::new(), author: who.clone(), committer: who, message };
-        let id = writer.put(ObjectKind::Commit, &commit.to_bytes())?.id.as_commit();
+        let id = writer.put(ObjectKind::Commit, &commit_over(tree).to_bytes())?.id.as_commit();
         writer.finish_as(Order::None)?;
         Ok(Some(id))
     }
+}
+
+fn commit_over(tree: TreeId) -> Commit {
+    let who = Signature { name: "foldersync".to_owned(), email: "chunks@foldersync".to_owned(), time: 0 };
+    let message = b"Chunks of large files\n".to_vec();
+    Commit { tree, parents: Vec::new(), author: who.clone(), committer: who, message }
+}
+
+/// The objects of a branch that keeps just these chunks, the commit last.
+pub(crate) fn branch_of(chunks: &BTreeSet<ObjectId>) -> Vec<(ObjectId, ObjectKind, Vec<u8>)> {
+    let mut folders: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, ObjectId>> = BTreeMap::new();
+    for &chunk in chunks {
+        let mut folder = chunk.to_string().into_bytes();
+        let name = folder.split_off(2);
+        folders.entry(folder).or_default().insert(name, chunk);
+    }
+    let tree = |content: Vec<u8>| (object_id(ObjectKind::Tree, &content), ObjectKind::Tree, content);
+    let mut objects: Vec<_> = folders.values().map(|names| tree(tree_of(Kind::File.mode(), names))).collect();
+    let root = tree(tree_of(TREE_MODE, &folders.into_keys().zip(objects.iter().map(|(id, ..)| *id)).collect()));
+    let commit = commit_over(root.0.as_tree()).to_bytes();
+    objects.push(root);
+    objects.push((object_id(ObjectKind::Commit, &commit), ObjectKind::Commit, commit));
+    objects
 }
 
 /// The names in a tree, and what they stand for.

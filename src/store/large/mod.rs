@@ -17,6 +17,7 @@ mod patch;
 
 pub use assemble::{Content, content};
 pub use cut::cut;
+pub(crate) use kept::branch_of;
 pub use recipe::{Chunk, Recipe, RecipeError};
 
 /// What files become recipes, unless a repository says otherwise: those with more bytes.

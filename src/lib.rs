@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! main -> cli -> daemon -> engine -> store, worktree, protocol, transport -> monitor -> path id entry change clock
-//!          \------\-> config                                                            table message page_cache
+//!          \------\-> config                                                            table message page_cache disk
+//!                                                                                        guard
 //! ```
 //!
 //! `store` alone touches git, `worktree` alone writes users' files, `protocol` does no I/O, and none of the four
@@ -12,7 +13,9 @@
 
 pub mod change;
 pub mod clock;
+pub mod disk;
 pub mod entry;
+pub mod guard;
 pub mod id;
 pub mod message;
 pub mod monitor;

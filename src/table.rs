@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::clock::Timestamp;
 use crate::entry::{Entry, Fingerprint, Kind};
+use crate::id::CommitId;
 use crate::path::SyncPath;
 
 /// What the disk last held at one path.
@@ -32,6 +33,9 @@ pub struct DiskTable {
     /// Whether the rows of empty folders are in it; git itself drops them when it rewrites its index, and then they
     /// have to be taken from the last applied tree.
     pub knows_empty_folders: bool,
+    /// The revision that was applied when it was saved. If another is by now, the table is not of that: an older one
+    /// came back when power was lost, or a kill came before it was saved.
+    pub applied: Option<CommitId>,
 }
 
 /// A change of the table: the row that shall stand at a path, or none.
@@ -121,7 +125,7 @@ impl DiskTable {
         edits.sort_by(|a, b| a.path.cmp(&b.path));
         let mut edited = Self::with_capacity(self.rows.len() + edits.len(), self.paths.len());
         edited.recorded = self.recorded;
-        edited.knows_empty_folders = self.knows_empty_folders;
+        (edited.knows_empty_folders, edited.applied) = (self.knows_empty_folders, self.applied);
         let mut old = 0;
         for (at, edit) in edits.iter().enumerate() {
             if edits.get(at + 1).is_some_and(|next| next.path == edit.path) {

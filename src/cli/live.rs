@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::config::Name;
 use crate::daemon::control::{Answer, Ask};
 use crate::daemon::{DaemonStatus, Doing, LinkState};
+use crate::engine::report::Held;
 use crate::id::CommitId;
 
 /// What the daemon that runs says; `None`: none runs, or it says nothing, which is warned of.
@@ -47,6 +48,8 @@ pub(crate) struct PairLive {
     pub(crate) trouble: Option<String>,
     /// When it is tried next, or due.
     pub(crate) next_try: Option<Timestamp>,
+    /// What came from the peer and is held back here.
+    pub(crate) held: Option<Held>,
 }
 
 impl PairLive {
@@ -64,6 +67,7 @@ impl PairLive {
             last: pair.last,
             trouble: pair.trouble.clone().or_else(|| state.trouble.clone()),
             next_try: pair.next_try.or(state.next_try),
+            held: pair.held.clone(),
         })
     }
 
@@ -75,6 +79,9 @@ impl PairLive {
         }
         if self.paused {
             return "paused".to_owned();
+        }
+        if let Some(held) = &self.held {
+            return format!("held back here: {}", held.words());
         }
         match (&self.trouble, next) {
             (Some(trouble), Some(next)) => format!("{trouble}; next try at {next}"),

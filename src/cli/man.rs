@@ -119,7 +119,7 @@ fn exit_status() -> Roff {
         "Where several things were done (exchange), the gravest is told, in the order 0, 3, 75, 4, 1, 2, 6, 5. What is not \
          due, or paused, is no failure. wait ends with 4 when its time is over. \
          exchange without --wait passes over a folder in which another process is at work, and that is no failure. \
-         verify ends with 5 where it finds damage; bundle verify with 1 where the bundle is whole but builds on \
+         verify ends with 5 where it finds damage, repair where some remains; bundle verify with 1 where the bundle is whole but builds on \
          revisions that the folder lacks.",
     )]);
     roff
@@ -131,7 +131,9 @@ const SETTINGS: [(&str, &str); 4] = [
         "[device]",
         "name (by default the host's); port (UDP, 44996); relay (https://HOST[:PORT], or public for those of iroh's \
          makers; by default none) and relay_certificate (its SHA-256, or the path of its file); local_discovery (true); \
-         quiet (how long a file must be quiet before it is captured, 50ms).",
+         quiet (how long a file must be quiet before it is captured, 50ms); brake (beyond which share of a folder what a \
+         peer deletes and rewrites is held back, at once or within an hour, 50%, or off); free_space (how much of a disk \
+         stays free of what peers send, as 1%, 500MB, 2GiB or off; by default 1%, at most 512MiB).",
     ),
     (
         "[exchange]",
@@ -141,7 +143,11 @@ const SETTINGS: [(&str, &str); 4] = [
          [{ from = \"08:00\", to = \"18:00\", upload = \"200kB/s\" }], with days too): the first that is open and says \
          something wins over upload and download.",
     ),
-    ("[folder.NAME]", "path (absolute); paused (true, or until when, as \"2026-11-22T08:00:00Z\")."),
+    (
+        "[folder.NAME]",
+        "path (absolute); paused (true, or until when, as \"2026-11-22T08:00:00Z\"); brake and free_space, which win over \
+         those of [device].",
+    ),
     (
         "[peer.NAME]",
         "address (a path, ssh://[USER@]HOST[:PORT]/PATH, [USER@]HOST:PATH, or foldersync://KEY[@HOST[:PORT]]); addresses \
@@ -191,18 +197,18 @@ fn environment() -> Roff {
 }
 
 /// What each command prints with `--json`: its name, and the fields of its document.
-const DOCUMENTS: [(&str, &str); 21] = [
+const DOCUMENTS: [(&str, &str); 24] = [
     ("init", "folder, folder_id, capture (as commit prints)"),
     (
         "clone",
-        "folder, peer, captured, sent, received, bytes_sent, bytes_received, applied, conflicts, left_out, head, peer_head, in_step, notes: an EXCHANGE",
+        "folder, peer, captured, sent, received, bytes_sent, bytes_received, applied, conflicts, left_out, head, peer_head, in_step, held (a HOLD, or null), no_room (a text, or null), notes: an EXCHANGE",
     ),
     ("commit", "head, changes (the first 1000), added, changed, deleted, scanned, bytes, left_out"),
     (
         "status",
-        "folder, folder_id, head, changes, left_out, conflicts, pending, peers (each name, last_known, lacks, lacks_files, \
-         last_seen), daemon (null where none runs; process, since, doing, trouble, and peers: for each a PAIR: connected, \
-         head, in_step, exchanging, paused, last, trouble, next_try); with --watch a document a line: folder, head, daemon",
+        "folder, folder_id, head, changes, left_out, conflicts, pending, held (each a HOLD: peer, revision, since, deleted, \
+         rewritten, of, examples), peers (each name, last_known, lacks, lacks_files, last_seen, held), daemon (null where none runs; process, since, doing, trouble, and peers: for each a PAIR: connected, \
+         head, in_step, exchanging, paused, last, trouble, next_try, held); with --watch a document a line: folder, head, daemon",
     ),
     ("log", "revisions (each a REVISION, newest first)"),
     (
@@ -211,6 +217,11 @@ const DOCUMENTS: [(&str, &str); 21] = [
     ),
     ("diff", "from, to, from_size, to_size, binary, changed (bytes, of large files), text (null where binary)"),
     ("revert, restore, conflicts resolve", "head, changes, captured_first, left_out"),
+    (
+        "accept, reject",
+        "head, decided (each a HOLD), changes (what was given back), rewritten_before, captured_first, applied, conflicts, \
+         left_out, held (what still is)",
+    ),
     ("conflicts", "conflicts (each path, copy, device, time)"),
     (
         "share",
@@ -229,12 +240,21 @@ const DOCUMENTS: [(&str, &str); 21] = [
         "exchanges (each an EXCHANGE), failures and busy (each folder, peer, kind, message, hint), later (each \
          folder, peer, why: folder, peer or schedule, and paused or due)",
     ),
-    ("wait", "folder, path, peers, safe"),
+    ("wait", "folder, path, peers, safe, held (each a HOLD)"),
     (
         "bundle create, verify, apply",
-        "tip, prerequisites, missing, revisions, objects, bytes, applied, conflicts, left_out",
+        "tip, prerequisites, missing, revisions, objects, bytes, applied, conflicts, left_out, held",
     ),
-    ("verify; gc", "objects, revisions, problems; packs_before, packs_after, bytes_before, bytes_after"),
+    (
+        "verify",
+        "objects, revisions, problems (a line each), findings (each file, what, effect, affects: a list of path, number and \
+         commit, and derived: whether it was, or will be, made anew by itself)",
+    ),
+    (
+        "repair",
+        "mended (a line each), asked (each peer, brought, failed), choices (what a person has to decide), after (as verify)",
+    ),
+    ("gc", "packs_before, packs_after, bytes_before, bytes_after"),
     (
         "watch",
         "a document a line, for as long as it runs: verb and path for each revision; trouble (a text, or null when it is over) and hint",

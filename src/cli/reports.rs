@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
+use super::error::{CommandError, Kind};
 use super::exit::ExitCode;
 use super::ui::format::{count, list, size};
 use super::ui::{Out, Ui, style};
-use crate::engine::report::{CaptureReport, Conflict, ExchangeReport, LeftOut, PathChange, RevertReport};
+use crate::engine::report::{CaptureReport, Conflict, ExchangeReport, Held, LeftOut, PathChange, RevertReport};
 
 /// So many lines of one sort are shown to a person who did not ask for all.
 const SHOWN: usize = 20;
@@ -55,6 +56,28 @@ pub(crate) fn conflicts(ui: &Ui, conflicts: &[Conflict]) {
     if !conflicts.is_empty() {
         ui.hint("`foldersync conflicts resolve FILE --ours`, `--theirs` or `--both` ends a conflict");
     }
+}
+
+/// What is held back, in one line: `nas: 40 files of 50 deleted, as a.txt and b.txt`.
+pub(crate) fn held(held: &Held) -> String {
+    let examples: Vec<_> = held.examples.iter().map(ToString::to_string).collect();
+    let examples = if examples.is_empty() { String::new() } else { format!(", as {}", list(&examples)) };
+    format!("{}: {}{examples}", held.peer, held.words())
+}
+
+/// That a mass change is held back, and what can be said to that.
+pub(crate) fn held_back(peer: &str, change: &Held) -> CommandError {
+    CommandError::new(Kind::Refused, format!("a mass change is held back from {}", held(change))).with_hint(format!(
+        "`foldersync accept {peer}` applies it, `foldersync reject {peer}` gives back what it takes away; until then the \
+         folder stays as it is here, and what changes here is still sent"
+    ))
+}
+
+/// That the disk is nearly full.
+pub(crate) fn no_room(why: &str) -> CommandError {
+    let hint = "make room on the disk, or set `free_space` in the configuration, and exchange again: what arrived whole is \
+                kept, and what is new here was sent";
+    CommandError::new(Kind::Failed, why).with_hint(hint)
 }
 
 /// What `revert`, `restore` and `conflicts resolve` did, and the exit code that tells it.

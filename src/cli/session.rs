@@ -8,10 +8,12 @@ use std::thread;
 use super::error::{CommandError, Kind};
 use super::global::Global;
 use super::paths;
+use super::registry;
 use super::ui::Ui;
 use crate::clock::SystemClock;
 use crate::config::{Config, Home};
 use crate::engine::{Context, Device, Folder};
+use crate::guard::Guards;
 use crate::monitor::{Monitor, Silent};
 
 /// One run of the command.
@@ -76,17 +78,24 @@ impl Session {
 
     /// What the engine works with.
     pub(crate) fn context(&self) -> Context {
-        Self::context_with(self.ui.monitor())
+        Self::context_with(self.ui.monitor(), Guards::default())
+    }
+
+    /// What the engine works with in the folder at `root`. Settings that cannot be read are no reason to do without
+    /// guards; who needs them says what is wrong.
+    pub(crate) fn context_of(&self, root: &Path) -> Context {
+        let config = self.config().unwrap_or_default();
+        Self::context_with(self.ui.monitor(), config.guards_of(registry::name_of(&config, root)))
     }
 
     /// The same, where nothing may be shown.
     pub(crate) fn silent_context() -> Context {
-        Self::context_with(Arc::new(Silent))
+        Self::context_with(Arc::new(Silent), Guards::default())
     }
 
-    fn context_with(monitor: Arc<dyn Monitor>) -> Context {
+    fn context_with(monitor: Arc<dyn Monitor>, guards: Guards) -> Context {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Context { clock: Arc::new(SystemClock), monitor, threads, zone: jiff::tz::TimeZone::system() }
+        Context { clock: Arc::new(SystemClock), monitor, threads, zone: jiff::tz::TimeZone::system(), guards }
     }
 
     /// The top of the folder that the command is about.
@@ -100,6 +109,7 @@ impl Session {
 
     /// The folder that the command is about.
     pub(crate) fn folder(&self) -> Result<Folder, CommandError> {
-        Ok(Folder::open(&self.root()?, self.context())?)
+        let root = self.root()?;
+        Ok(Folder::open(&root, self.context_of(&root))?)
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use super::error::{CommandError, Kind};
 use super::session::Session;
+use crate::config::Name;
 use crate::daemon::control::{Answer, Ask, Client, Refusal};
 
 impl From<Refusal> for CommandError {
@@ -35,6 +36,13 @@ pub(crate) fn next(client: &mut Client) -> Result<Answer, CommandError> {
     match client.next().map_err(|error| lost(&error))? {
         Answer::Error(refusal) => Err(refusal.into()),
         answer => Ok(answer),
+    }
+}
+
+/// Has a running daemon look at a folder that a command has changed. One that does not answer finds it later.
+pub(crate) fn look(session: &Session, folder: &Name) {
+    if let Ok(Some(mut client)) = ask(session, &Ask::Look { folder: folder.clone() }) {
+        drop(next(&mut client));
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::host::HostPort;
 use super::name::Name;
 use super::{address, period};
+use crate::guard::{Brake, FreeSpace};
 
 /// The UDP port on which a device listens.
 pub const DEFAULT_PORT: u16 = 44996;
@@ -37,6 +38,10 @@ pub struct DeviceSettings {
     /// How long a file must be quiet before it is captured.
     #[serde(default, deserialize_with = "read_quiet")]
     pub quiet: Option<Duration>,
+    /// The share of a folder beyond which what a peer deletes and rewrites is held back.
+    pub brake: Option<Brake>,
+    /// How much of a disk stays free of what peers send.
+    pub free_space: Option<FreeSpace>,
 }
 
 impl DeviceSettings {

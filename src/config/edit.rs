@@ -49,7 +49,7 @@ impl Editor {
     pub fn add_folder(&mut self, name: &Name, path: &Path) -> Result<(), ConfigError> {
         let text = path.to_str().ok_or_else(|| ConfigError::NotText { path: path.to_owned() })?;
         put(self.entry("folder", name), "path", Some(text.into()));
-        self.config.folders.insert(name.clone(), FolderSettings { path: path.to_owned(), paused: Pause::No });
+        self.config.folders.insert(name.clone(), FolderSettings::new(path.to_owned()));
         Ok(())
     }
 

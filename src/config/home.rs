@@ -63,7 +63,7 @@ impl Home {
     /// What the configuration says; a file that is not there says nothing.
     pub fn load(&self) -> Result<Config, ConfigError> {
         let path = self.config_file();
-        parse(&path, &read(&path)?)
+        Config::parse(&path, &read(&path)?)
     }
 
     /// Changes the configuration. Nothing is written if `change` fails, if it changes nothing, or if what it leaves
@@ -75,13 +75,13 @@ impl Home {
         let _lock = self.lock()?;
         let path = self.config_file();
         let old = read(&path)?;
-        let config = parse(&path, &old)?;
+        let config = Config::parse(&path, &old)?;
         let mut editor =
             Editor::new(&old, config.clone()).map_err(|error| invalid(&path, &old, error.span(), error.message()))?;
         let result = change(&config, &mut editor)?;
         let new = editor.finish();
         if new != old {
-            parse(&path, &new)?;
+            Config::parse(&path, &new)?;
             // Where the file is a link into somebody's collection of dot-files, that file is the one to replace.
             let target = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
             let mode = fs::metadata(&target).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
@@ -146,6 +146,16 @@ pub fn host_name() -> Name {
 }
 
 impl Config {
+    /// What the text of a configuration says, which is that of the file `path` (for errors).
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| invalid(path, text, error.span(), error.message()))?;
+        if let Some(flaw) = config.flaw() {
+            let span = super::edit::span_of(text, &flaw.keys);
+            return Err(invalid(path, text, span, &flaw.message));
+        }
+        Ok(config)
+    }
+
     /// The device's name: as it is set, otherwise the host's.
     pub fn device_name(&self) -> Name {
         self.device.name.clone().unwrap_or_else(host_name)
@@ -158,15 +168,6 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
         Ok(text) => Ok(text),
     }
-}
-
-fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
-    let config: Config = toml::from_str(text).map_err(|error| invalid(path, text, error.span(), error.message()))?;
-    if let Some(flaw) = config.flaw() {
-        let span = super::edit::span_of(text, &flaw.keys);
-        return Err(invalid(path, text, span, &flaw.message));
-    }
-    Ok(config)
 }
 
 fn invalid(path: &Path, text: &str, span: Option<Range<usize>>, message: &str) -> ConfigError {
@@ -222,7 +223,7 @@ mod tests {
     #[rstest]
     #[case(
         "[device]\nname = \"a\"\nports = 1\n",
-        "3:1: `device.ports`: unknown field `ports`, expected one of `name`, `port`, `relay`, `relay_certificate`, `local_discovery`, `quiet`"
+        "3:1: `device.ports`: unknown field `ports`, expected one of `name`, `port`, `relay`, `relay_certificate`, `local_discovery`, `quiet`, `brake`, `free_space`"
     )]
     #[case("[device]\nname = 3\n", "2:8: `device.name`: invalid type: integer `3`, expected a string")]
     #[case("[folder.docs]\npath = \"docs\"\n", "2:8: `folder.docs.path`: `docs` is not an absolute path")]

@@ -16,6 +16,7 @@ use super::pause::Pause;
 use super::rate::{Limit, Rate, RateSettings};
 use super::schedule::{Days, ScheduleSettings, read_time};
 use super::{address, period};
+use crate::guard::{Brake, FreeSpace};
 use crate::id::DeviceId;
 
 /// All that `config.toml` says.
@@ -46,6 +47,17 @@ pub struct FolderSettings {
     /// Whether it is left alone for now.
     #[serde(default)]
     pub paused: Pause,
+    /// What a peer may change in it without being held back, where that is another share than in all folders.
+    pub brake: Option<Brake>,
+    /// How much of its disk stays free, where that is not as for all folders.
+    pub free_space: Option<FreeSpace>,
+}
+
+impl FolderSettings {
+    /// A folder at this path, with everything else as it is by default.
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path, paused: Pause::No, brake: None, free_space: None }
+    }
 }
 
 /// What is set for exchanges with all peers.

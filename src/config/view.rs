@@ -8,6 +8,7 @@ use super::rate::Rates;
 use super::schedule::Schedule;
 use super::schema::{Config, Direction, PeerSettings};
 use crate::clock::Timestamp;
+use crate::guard::Guards;
 use crate::id::DeviceId;
 
 /// Whether a peer is to be exchanged with.
@@ -69,6 +70,15 @@ impl Config {
         self.folders.get(folder).map(|folder| folder.paused.at(now)).unwrap_or_default()
     }
 
+    /// What a folder is guarded against; what is set for itself wins over what is set for the device.
+    pub fn guards_of(&self, folder: Option<&Name>) -> Guards {
+        let own = folder.and_then(|folder| self.folders.get(folder));
+        Guards {
+            brake: own.and_then(|own| own.brake).or(self.device.brake).unwrap_or_default(),
+            free_space: own.and_then(|own| own.free_space).or(self.device.free_space).unwrap_or_default(),
+        }
+    }
+
     /// The peer that has this device key.
     pub fn peer_with_key(&self, key: &DeviceId) -> Option<(&Name, &PeerSettings)> {
         self.peers.iter().find(|(_, peer)| peer.key() == Some(key))
@@ -108,8 +118,12 @@ mod tests {
         limits = [{ from = "08:00", to = "18:00", upload = "200kB/s" }]
         [folder.docs]
         path = "/docs"
+        [device]
+        brake = "30%"
         [folder.photos]
         path = "/photos"
+        brake = "off"
+        free_space = "2GiB"
         paused = "2026-11-20T12:00:00Z"
         [peer.nas]
         address = "/nas"
@@ -154,6 +168,17 @@ mod tests {
         assert_eq!(told(config.rates_in_all(&at("12:00"))), "200kB/s unlimited");
         assert_eq!(told(config.rates_of(&name("nas"), &at("12:00"))), "unlimited 1MB/s");
         assert_eq!(config.next_rate_change(&at("12:00")), Some(at("18:00")));
+    }
+
+    #[test]
+    fn a_folder_is_guarded_by_its_own_settings_over_those_of_the_device() {
+        let config = config(TEXT);
+        let guards = |folder: Option<&str>| config.guards_of(folder.map(name).as_ref());
+        let told = |guards: Guards| format!("{} {}", guards.brake, guards.free_space);
+        assert_eq!(told(guards(Some("docs"))), "30% default");
+        assert_eq!(told(guards(Some("photos"))), "off 2GiB");
+        assert_eq!(told(guards(None)), "30% default");
+        assert_eq!(Config::default().guards_of(None), Guards::default());
     }
 
     #[test]

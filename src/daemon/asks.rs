@@ -89,6 +89,10 @@ impl Asked {
         let last = match question(stream)? {
             Ask::Status => return answer(stream, &Answer::Progress(Box::new(self.status()))),
             Ask::Watch => return self.watch(stream),
+            Ask::Look { folder } => {
+                self.shared.tell_folder(&folder, ToFolder::Look);
+                Answer::Done
+            }
             Ask::Reload => reload(&self.orders).map_or_else(Answer::Error, |()| Answer::Done),
             Ask::Exchange { pairs } => self.exchange(stream, pairs)?,
             Ask::Wait { folder, peers, path } => self.wait(stream, &folder, &peers, path.as_deref())?,

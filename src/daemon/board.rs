@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::config::Name;
+use crate::engine::report::Held;
 use crate::id::{CommitId, DeviceId};
 use crate::monitor::{Monitor, Stage};
 
@@ -131,6 +132,9 @@ pub struct PairState {
     pub note: Option<String>,
     /// When the next exchange is tried or due.
     pub next_try: Option<Timestamp>,
+    /// What came from the peer and is held back until a person has decided.
+    #[serde(default)]
+    pub held: Option<Held>,
 }
 
 #[derive(Default)]

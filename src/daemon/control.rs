@@ -57,6 +57,11 @@ pub enum Ask {
         /// Just this path in it.
         path: Option<String>,
     },
+    /// To look at everything in a folder: a command has changed it.
+    Look {
+        /// The folder.
+        folder: Name,
+    },
     /// To read the configuration again.
     Reload,
     /// A ticket for a folder.
@@ -149,7 +154,7 @@ fn socket(home: &Home) -> PathBuf {
 
 /// Whether a daemon runs for a home: the right to be it, ends with its process.
 #[derive(Debug)]
-pub struct OnlyOne(#[expect(dead_code, reason = "its lock is what counts")] File);
+pub struct OnlyOne(File);
 
 impl OnlyOne {
     /// Takes the right to be the daemon of this home, whose folder must be there. `None`: another process has it.
@@ -164,6 +169,13 @@ impl OnlyOne {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+impl Drop for OnlyOne {
+    fn drop(&mut self) {
+        // A child that is just being made has the file open for a moment longer; closing it would not be enough.
+        drop(self.0.unlock());
     }
 }
 
@@ -248,5 +260,22 @@ impl Client {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon has ended"));
         }
         serde_json::from_str(&line).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_right_to_be_the_daemon_ends_though_a_child_that_is_being_made_has_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().to_owned());
+        let only = OnlyOne::take(&home).unwrap().expect("nobody else");
+        assert!(OnlyOne::take(&home).unwrap().is_none());
+        let child = only.0.try_clone().unwrap();
+        drop(only);
+        assert!(OnlyOne::take(&home).unwrap().is_some());
+        drop(child);
     }
 }

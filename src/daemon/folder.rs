@@ -15,6 +15,7 @@ use crate::clock::receive;
 use crate::config::{Name, Pause};
 use crate::engine::report::CaptureReport;
 use crate::engine::{Delays, EngineError, Failure, Folder, Quiet, Ready, Wait, WatchTrouble};
+use crate::guard::Guards;
 use crate::path::SyncPath;
 
 /// How often a folder that cannot be used is tried again.
@@ -32,6 +33,7 @@ pub(super) struct Actor {
     pub(super) name: Name,
     pub(super) path: std::path::PathBuf,
     pub(super) paused: Pause,
+    pub(super) guards: Guards,
     pub(super) inbox: Receiver<ToFolder>,
 }
 
@@ -102,7 +104,7 @@ impl Actor {
     /// Watches and captures until something ends it.
     fn work(&self) -> Result<End, EngineError> {
         let monitor = OnBoard { board: Arc::clone(&self.shared.board), folder: self.name.clone() };
-        let folder = Arc::new(Folder::open(&self.path, self.shared.context(Arc::new(monitor)))?);
+        let folder = Arc::new(Folder::open(&self.path, self.shared.context(Arc::new(monitor), self.guards))?);
         let wake = self.shared.inboxes().folders.get(&self.name).cloned();
         let watch = folder.watch(Arc::new(move || {
             // Nobody listens any more when the folder is being closed.

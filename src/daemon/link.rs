@@ -261,6 +261,6 @@ impl Ends {
         let outcome = served.map_err(Trouble::from);
         // Who hears that it has ended may begin the next.
         drop(under_way);
-        self.shared.tell_peer(&self.peer, ToPeer::Ended(name.clone(), outcome, Vec::new()));
+        self.shared.tell_peer(&self.peer, ToPeer::Ended(name.clone(), Box::new(outcome), Vec::new()));
     }
 }

@@ -45,6 +45,7 @@ use self::shared::{Doorkeeper, Shared, ToFolder};
 use crate::clock::{Timestamp, receive};
 use crate::config::{Config, ConfigError, Home, Name};
 use crate::engine::{Context, Failure};
+use crate::guard::Guards;
 use crate::transport::TransportError;
 use crate::transport::network::{Gate, Network};
 
@@ -119,7 +120,7 @@ struct Running<S, T = ()> {
 /// A running daemon.
 pub struct Daemon {
     shared: Arc<Shared>,
-    folders: BTreeMap<Name, Running<crate::config::FolderSettings>>,
+    folders: BTreeMap<Name, Running<(crate::config::FolderSettings, Guards)>>,
     peers: BTreeMap<Name, Running<crate::config::PeerSettings, Legacy>>,
     reach: Reach,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
@@ -224,7 +225,10 @@ impl Daemon {
         let stale: Vec<Name> = self
             .folders
             .iter()
-            .filter(|(name, running)| config.folders.get(*name) != Some(&running.settings))
+            .filter(|(name, running)| {
+                let (settings, guards) = &running.settings;
+                config.folders.get(*name) != Some(settings) || config.guards_of(Some(name)) != *guards
+            })
             .map(|(name, _)| name.clone())
             .collect();
         for name in stale {
@@ -257,15 +261,17 @@ impl Daemon {
             }
             let (sender, inbox) = mpsc::channel();
             self.shared.inboxes().folders.insert(name.clone(), sender);
+            let guards = config.guards_of(Some(name));
             let actor = Actor {
                 shared: Arc::clone(&self.shared),
                 name: name.clone(),
                 path: settings.path.clone(),
                 paused: settings.paused,
+                guards,
                 inbox,
             };
             if let Some(thread) = spawn(&format!("folder {name}"), move || actor.run()) {
-                self.folders.insert(name.clone(), Running { settings: settings.clone(), thread });
+                self.folders.insert(name.clone(), Running { settings: (settings.clone(), guards), thread });
             }
         }
     }

@@ -11,11 +11,11 @@ use super::link::{self, DIAL};
 use super::{DaemonError, memory, relay};
 use crate::config::{Config, Home, Name, Rates};
 use crate::engine::report::ExchangeReport;
-use crate::engine::{Context, EngineError, ExchangeOptions, Folder};
+use crate::engine::{Context, EngineError, ExchangeOptions, Folder, Repair};
 use crate::id::DeviceId;
-use crate::transport::TransportError;
 use crate::transport::network::{Gate, Link, Network, NetworkOptions};
 use crate::transport::throttle::Limiter;
+use crate::transport::{Connection, TransportError};
 
 /// Lets nobody in: a daemon there would take a connection of its own for the newer one, and close the one that is used.
 struct Closed;
@@ -83,13 +83,23 @@ impl Once {
         peer: &Name,
         wait: bool,
     ) -> Result<ExchangeReport, EngineError> {
+        let connection = self.connect(folder, peer)?;
+        let options = ExchangeOptions { wait, ..link::options(&self.config.peers[peer], name) };
+        folder.exchange_over(connection, peer.as_str(), options)
+    }
+
+    /// Asks the peer `peer` for what is lost in a folder that is under repair.
+    pub fn ask(&mut self, repair: &mut Repair<'_>, folder: &Folder, peer: &Name) {
+        let device = self.config.peers.get(peer).and_then(|settings| settings.key().copied());
+        repair.ask_over(peer.as_str(), device, &mut || self.connect(folder, peer));
+    }
+
+    /// A connection to the peer, for an exchange of this folder.
+    fn connect(&mut self, folder: &Folder, peer: &Name) -> Result<Connection, EngineError> {
         let link = self.link(peer)?;
-        let settings = &self.config.peers[peer];
-        let options = ExchangeOptions { wait, ..link::options(settings, name) };
         let own = Limits::new(self.config.rates_of(peer, &self.now));
         let connection = link::open_exchange(&link, folder)?;
-        let connection = connection.limited(vec![own.0, Arc::clone(&self.all.0)], vec![own.1, Arc::clone(&self.all.1)]);
-        folder.exchange_over(connection, peer.as_str(), options)
+        Ok(connection.limited(vec![own.0, Arc::clone(&self.all.0)], vec![own.1, Arc::clone(&self.all.1)]))
     }
 
     /// The link with a peer: the one that is there, or a new one.

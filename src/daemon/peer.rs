@@ -73,7 +73,7 @@ pub(super) enum ToPeer {
     /// An exchange that the peer began.
     Serving(Name),
     /// An exchange is over; who is to be told of it.
-    Ended(Name, Outcome, Vec<Reply>),
+    Ended(Name, Box<Outcome>, Vec<Reply>),
     /// Somebody wants an exchange now, and its outcome.
     Exchange(Name, Reply),
     /// End.
@@ -256,6 +256,7 @@ impl Driver {
             ToPeer::Ours(folder) => {
                 if let Some(pair) = self.pairs.get_mut(&folder) {
                     pair.changed(self.shared.instant());
+                    self.note_held(&folder);
                 }
                 if let Some(live) = &self.live {
                     live.say_head(&self.shared, &folder);
@@ -283,6 +284,7 @@ impl Driver {
                 }
             }
             ToPeer::Ended(folder, outcome, replies) => {
+                let outcome = *outcome;
                 self.ended(&folder, outcome.clone());
                 if let Some(pair) = self.pairs.get_mut(&folder)
                     && pair.running > 0
@@ -467,15 +469,21 @@ impl Driver {
         pair.changed(self.shared.instant());
         match outcome {
             Ok(report) => {
-                pair.failures = 0;
+                if report.no_room.is_none() {
+                    pair.failures = 0;
+                }
                 // What the peer has said itself meanwhile is newer than what it said in the exchange.
                 if pair.news == pair.news_before {
                     pair.theirs = report.peer_head;
                 }
                 pair.heard = true;
                 // Otherwise one of the two has moved meanwhile, and there is more to exchange.
-                let settled = report.in_step || report.sent + report.received == 0;
+                let settled = report.in_step || (report.sent + report.received == 0 && report.no_room.is_none());
                 pair.settled = settled.then_some((report.head, report.peer_head));
+                if report.no_room.is_some() {
+                    pair.failures += 1;
+                    pair.not_before = self.shared.instant() + backoff(pair.failures, chance());
+                }
                 pair.last = Some(self.shared.now());
                 let by = pair.by.filter(|_| report.head == report.peer_head).unwrap_or(self.shared.device);
                 let last = pair.last;
@@ -487,16 +495,17 @@ impl Driver {
                     state.head = theirs;
                     state.exchanging = running;
                     state.last = last;
-                    state.trouble = None;
+                    state.trouble.clone_from(&report.no_room);
                     state.next_try = None;
                 });
+                self.note_held(folder);
                 if report.sent + report.received > 0 {
                     tracing::info!(
                         folder = %folder, peer = %self.name, sent = report.sent, received = report.received,
                         written = report.applied, "exchanged"
                     );
                 }
-                for note in &report.notes {
+                for note in report.notes.iter().chain(&report.no_room) {
                     tracing::warn!(folder = %folder, peer = %self.name, "{}", note.escape_debug());
                 }
             }
@@ -539,7 +548,8 @@ impl Driver {
         let (have_theirs, they_have_ours) = match pair.cache {
             Some((heads, have, they)) if heads == (ours, theirs) => (have, they),
             _ => {
-                let have = theirs.map_or(Ok(true), |theirs| folder.contains(theirs))?;
+                let have = theirs.map_or(Ok(true), |theirs| folder.contains(theirs))?
+                    || folder.held_of(self.name.as_str())?.is_some_and(|held| Some(held.revision) == theirs);
                 let they = ours.map_or(Ok(true), |ours| folder.peer_has(self.name.as_str(), ours))?;
                 pair.cache = Some(((ours, theirs), have, they));
                 (have, they)
@@ -687,6 +697,29 @@ impl Driver {
         }
     }
 
+    /// Tells on the board, and once in the log, what is held back of the peer.
+    fn note_held(&self, name: &Name) {
+        let Some(folder) = self.shared.folder(name) else { return };
+        let held = match folder.held_of(self.name.as_str()) {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::warn!(folder = %name, peer = %self.name, "{}", error.to_string().escape_debug());
+                return;
+            }
+        };
+        let mut is_news = false;
+        self.shared.board.pair(&self.name, name, |state| {
+            is_news = state.held != held;
+            state.held.clone_from(&held);
+        });
+        if let Some(held) = held.filter(|_| is_news) {
+            tracing::warn!(
+                folder = %name, peer = %self.name,
+                "held back until somebody says `foldersync accept` or `foldersync reject`: {}", held.words()
+            );
+        }
+    }
+
     /// Begins an exchange.
     fn begin(&mut self, name: &Name, folder: &Arc<Folder>) {
         let Some(pair) = self.pairs.get_mut(name) else { return };
@@ -724,7 +757,7 @@ impl Driver {
             };
             let outcome = run().map_err(Trouble::from);
             drop(under_way);
-            shared.tell_peer(&peer, ToPeer::Ended(name, outcome, replies));
+            shared.tell_peer(&peer, ToPeer::Ended(name, Box::new(outcome), replies));
         });
     }
 

@@ -14,6 +14,7 @@ use super::peer::ToPeer;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Home, Name};
 use crate::engine::{Context, EngineError, Folder};
+use crate::guard::Guards;
 use crate::id::{CommitId, DeviceId, FolderId};
 use crate::monitor::Monitor;
 use crate::transport::network::{Gate, Network};
@@ -145,8 +146,8 @@ impl Shared {
     }
 
     /// What the engine needs.
-    pub(super) fn context(&self, monitor: Arc<dyn Monitor>) -> Context {
-        Context { clock: Arc::clone(&self.clock), monitor, threads: self.threads, zone: self.zone.clone() }
+    pub(super) fn context(&self, monitor: Arc<dyn Monitor>, guards: Guards) -> Context {
+        Context { clock: Arc::clone(&self.clock), monitor, threads: self.threads, zone: self.zone.clone(), guards }
     }
 
     pub(super) fn network(&self) -> Option<Network> {
@@ -363,7 +364,13 @@ mod tests {
     /// What a daemon shares whose key is all of this byte.
     fn shared(dir: &tempfile::TempDir, key: u8) -> Arc<Shared> {
         let zone = jiff::tz::TimeZone::UTC;
-        let cx = Context { clock: Arc::new(SystemClock), monitor: Arc::new(crate::monitor::Silent), threads: 1, zone };
+        let cx = Context {
+            clock: Arc::new(SystemClock),
+            monitor: Arc::new(crate::monitor::Silent),
+            threads: 1,
+            zone,
+            guards: crate::guard::Guards::default(),
+        };
         let home = Home::at(dir.path().to_owned());
         Arc::new(Shared::new(home, DeviceId::from_bytes([key; 32]), &cx, Config::default(), 1))
     }

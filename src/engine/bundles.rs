@@ -65,6 +65,7 @@ impl Folder {
             applied: 0,
             conflicts: Vec::new(),
             left_out: Vec::new(),
+            held: None,
         })
     }
 
@@ -98,12 +99,14 @@ impl Folder {
         let mut work = self.begin("bundle apply", Wait::No)?;
         work.capture(&[])?;
         let (mut report, header) = self.open_bundle(file)?;
+        self.room_for(0)?;
         let checked = self.check(open(file)?, &work.objects, &FROM_A_PERSON).map_err(about(file))?;
-        let admitted = checked.admit(&self.store.pack_dir())?;
-        self.store.keep_chunks(&admitted.chunks)?;
+        let admitted = self.store.admit(checked)?;
         report.revisions = header.revisions_among(&admitted.commits);
         report.objects = admitted.objects;
-        let joined = work.join(Some(header.tip()))?;
+        report.held = work.take_in(FROM_A_FILE, header.tip(), None)?;
+        work.drop_ended_holds()?;
+        let joined = work.done();
         report.applied = joined.applied;
         report.conflicts = joined.conflicts;
         report.left_out = joined.left_out;
@@ -126,11 +129,14 @@ impl Folder {
             applied: 0,
             conflicts: Vec::new(),
             left_out: Vec::new(),
+            held: None,
         };
         Ok((report, header))
     }
 }
 
+/// In whose name a mass change is held back that a file has brought: nobody knows what is in it before it is read.
+const FROM_A_FILE: &str = "bundle";
 /// A bundle that a person hands over may be a whole history in one.
 const FROM_A_PERSON: Limits = Limits {
     pack_bytes: 1 << 42,

@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::engine::checkout::holds;
 use crate::engine::error::EngineError;
 use crate::engine::folder::{Folder, Work};
-use crate::engine::order::commit_order;
+use crate::engine::order::{commit_order, in_the_way};
 use crate::engine::report::{CaptureReport, LeftOut};
 use crate::entry::{Entry, Fingerprint, Kind};
 use crate::id::{CommitId, ObjectId};
@@ -113,6 +113,7 @@ impl Work<'_> {
         self.left_out.extend(scan.left_out.iter().map(LeftOut::from));
         let candidates = self.candidates(scan)?;
         self.commit_candidates(candidates, &mut report)?;
+        self.table_lacks &= !paths.is_empty();
         self.save_table()?;
         report.head = self.head;
         Ok(report)
@@ -176,6 +177,10 @@ impl Work<'_> {
                     changes.push(Change { path: candidate.path, old: candidate.base, new: None });
                 }
             }
+        }
+        for in_the_way in self.make_way(&mut changes)? {
+            edits.push(TableEdit { path: in_the_way.path.clone(), row: None });
+            changes.push(in_the_way);
         }
         let changes = commit_order(changes);
         let mut leaving = Leaving::new(changes.iter().filter(|change| change.new.is_none()), &self.table);
@@ -274,6 +279,17 @@ impl Work<'_> {
         }
         self.record(edits);
         Ok(())
+    }
+
+    /// What the last applied state has in the place of what arrives and is not told of. It is no longer there, though it
+    /// may be ignored, or the folder was changed while it was looked at. Of two things that arrive and cannot both be
+    /// there, the one below is left for the next time.
+    fn make_way(&self, changes: &mut Vec<Change>) -> Result<Vec<Change>, EngineError> {
+        let Some(applied) = self.applied else { return Ok(Vec::new()) };
+        let is_file = |change: &&Change| change.new.is_some_and(|entry| entry.kind != Kind::EmptyFolder);
+        let files: HashSet<SyncPath> = changes.iter().filter(is_file).map(|change| change.path.clone()).collect();
+        changes.retain(|change| change.new.is_none() || !change.path.ancestors().any(|above| files.contains(&above)));
+        Ok(in_the_way(&self.objects, self.tree_of(Some(applied))?, changes.iter())?)
     }
 
     /// What was just committed on top of what was last applied is what the disk holds; `main` follows, merged if it

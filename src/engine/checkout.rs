@@ -4,7 +4,7 @@
 //! from what was last recorded is captured first, merged, and the plan is made again. A kill leaves each path with its
 //! old or its new content, `applied` behind `main`, and the next work begins here again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -107,17 +107,47 @@ impl What {
         let before =
             commit.parents.first().map(|&parent| objects.commit(parent).map(|parent| parent.tree)).transpose()?;
         let mut paths = Vec::new();
-        tree::diff(objects, before, Some(commit.tree), &mut |change| {
+        let told = tree::diff(objects, before, Some(commit.tree), &mut |change| {
             paths.push((change.path, touch));
             Ok(())
-        })?;
-        Ok(Self::Paths(paths))
+        });
+        match told {
+            Ok(()) => Ok(Self::Paths(paths)),
+            // More than can be worked with, which a later revision took away again: none of it is to be written.
+            Err(StoreError::Hostile { .. }) => Ok(Self::Paths(Vec::new())),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
 impl Work<'_> {
     /// Brings the disk to what the folder should hold.
     pub(crate) fn settle(&mut self) -> Result<(), EngineError> {
+        self.settle_with(BTreeSet::new())
+    }
+
+    /// Brings the disk to what the folder should hold, after a kill at any moment of that.
+    pub(crate) fn settle_again(&mut self) -> Result<(), EngineError> {
+        let strays = self.strays()?;
+        self.settle_with(strays)
+    }
+
+    /// What the disk holds by the table, and neither what was last applied nor the head has: it was written for a head
+    /// that another has replaced since.
+    fn strays(&self) -> Result<BTreeSet<SyncPath>, EngineError> {
+        let rows = self.table.iter().filter_map(|(path, _)| SyncPath::new(path).ok());
+        let mut strays: BTreeSet<SyncPath> = rows.collect();
+        for commit in [self.applied, self.head].into_iter().flatten() {
+            let paths: Vec<&SyncPath> = strays.iter().collect();
+            let standing = tree::lookup_many(&self.objects, self.tree_of(Some(commit))?, &paths)?;
+            let mut standing = standing.into_iter();
+            strays.retain(|_| standing.next() == Some(At::Nothing));
+        }
+        Ok(strays)
+    }
+
+    /// `tried`: paths that may hold what was written for another head.
+    fn settle_with(&mut self, mut tried: BTreeSet<SyncPath>) -> Result<(), EngineError> {
         let mut refused: HashMap<SyncPath, String> = HashMap::new();
         let mut surprised: HashSet<SyncPath> = HashSet::new();
         for _ in 0..ROUNDS {
@@ -125,7 +155,9 @@ impl Work<'_> {
             if self.applied == Some(head) {
                 break;
             }
-            let targets = self.targets(head, &refused)?;
+            let targets = self.targets(head, &refused, &tried)?;
+            // Some of it may be written when the rest surprises, and the head becomes another.
+            tried.extend(targets.iter().map(|target| target.path.clone()));
             let exclude = self.folder.store.own_excludes()?;
             let plan = crate::worktree::plan(&self.root, &self.table, &exclude, targets)?;
             note(&mut refused, &plan.refused);
@@ -134,7 +166,7 @@ impl Work<'_> {
                 surprises = self.apply(plan, &mut refused)?;
             }
             if surprises.is_empty() {
-                self.save_table()?;
+                self.save_table_of(Some(head))?;
                 self.move_refs(Some(head), Some(head), Vec::new())?;
                 break;
             }
@@ -157,14 +189,32 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What shall stand where on disk, of what differs between what was last applied and `head`.
-    fn targets(&self, head: CommitId, refused: &HashMap<SyncPath, String>) -> Result<Vec<Target>, EngineError> {
+    /// What shall stand where on disk, of what differs between what was last applied and `head`, and at the paths that
+    /// were `tried` before.
+    fn targets(
+        &self,
+        head: CommitId,
+        refused: &HashMap<SyncPath, String>,
+        tried: &BTreeSet<SyncPath>,
+    ) -> Result<Vec<Target>, EngineError> {
         let mut changes: Vec<Change> = Vec::new();
         let old = self.applied.map(|applied| self.tree_of(Some(applied))).transpose()?;
         tree::diff(&self.objects, old, Some(self.tree_of(Some(head))?), &mut |change| {
             changes.push(change);
             Ok(())
         })?;
+        let mut others: BTreeSet<&SyncPath> = tried.iter().collect();
+        for change in &changes {
+            others.remove(&change.path);
+        }
+        let others: Vec<&SyncPath> = others.into_iter().collect();
+        let standing = tree::lookup_many(&self.objects, self.tree_of(Some(head))?, &others)?;
+        let others = others.into_iter().zip(standing).filter_map(|(path, at)| {
+            let (old, new) = (self.table.get(path.as_bytes()).map(|row| row.entry), at.leaf());
+            (old != new && !matches!(at, At::Folder(_))).then(|| Change { path: path.clone(), old, new })
+        });
+        let others: Vec<Change> = others.collect();
+        changes.extend(others);
         let mut times = self.times(head, &changes)?;
         let mut targets = Vec::with_capacity(changes.len());
         for change in changes.into_iter().filter(|change| !refused.contains_key(&change.path)) {

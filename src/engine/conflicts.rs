@@ -11,6 +11,7 @@ use crate::entry::Entry;
 use crate::path::SyncPath;
 use crate::store::Wait;
 use crate::table::DiskTable;
+use crate::worktree::OnDisk;
 
 /// The conflict copies among the files on disk.
 pub(crate) fn in_table(table: &DiskTable) -> Vec<Conflict> {
@@ -64,7 +65,12 @@ impl Folder {
                 vec![change(&name, None, Some(theirs)), copy_goes]
             }
         };
-        let steps = changes.into_iter().map(|change| Step { change, label: None, mtime: None }).collect();
+        // The version keeps its own time, wherever it comes to stand.
+        let mtime = match work.root.look(&conflict.copy)? {
+            OnDisk::Leaf { mtime, .. } => Some(mtime),
+            _ => None,
+        };
+        let steps = changes.into_iter().map(|change| Step { change, label: None, mtime }).collect();
         work.go_back(steps, &mut report)?;
         work.finish()?;
         Ok(report)

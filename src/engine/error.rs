@@ -118,6 +118,12 @@ pub enum EngineError {
         /// Why.
         why: String,
     },
+    /// The disk has hardly any room left.
+    #[error("{why}")]
+    NearlyFull {
+        /// Which disk, and how much room it has.
+        why: String,
+    },
     /// A file of ours cannot be read or written.
     #[error("failed to {what} `{}`: {source}", path.display())]
     Io {
@@ -185,10 +191,19 @@ impl EngineError {
             Self::Unrelated { .. } => {
                 "if they are copies of the same files, say `foldersync peer set NAME join=true` and exchange again"
             }
+            Self::NearlyFull { .. } => {
+                "make room on the disk, or set `free_space` in the configuration, and exchange again: what arrived whole \
+                 is kept, and what is new here is still sent"
+            }
             Self::Store(StoreError::Locked { .. }) => "wait for it to end, or say `--wait`",
-            Self::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }) => {
-                "say `foldersync verify` to see what is damaged; to mend it, put back the repository of a backup, or clone \
-                 the folder anew from a peer and copy into it what was edited here"
+            Self::Store(StoreError::Missing { .. } | StoreError::Damaged { .. })
+            | Self::Merge(MergeError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }))
+            | Self::History(HistoryError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. })) => {
+                "say `foldersync verify` to see what is damaged, and which files that affects, and `foldersync repair` to \
+                 mend it with what the peers have; nothing was changed"
+            }
+            Self::PeerFault { failure: Failure::Damaged, .. } => {
+                "say `foldersync verify` in the folder there, and `foldersync repair` to mend it; here nothing is lost"
             }
             Self::Bundle { source: StoreError::Damaged { .. } | StoreError::Missing { .. }, .. } => {
                 "nothing of it was taken; copy it again from where it was made, or make it again"

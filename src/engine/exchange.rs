@@ -26,7 +26,7 @@ use crate::engine::folder::{Context, Folder, InitOptions};
 use crate::engine::outbox::Outbox;
 use crate::engine::peers::Remembered;
 use crate::engine::place;
-use crate::engine::report::ExchangeReport;
+use crate::engine::report::{ExchangeReport, Held};
 use crate::id::{CommitId, DeviceId, FolderId};
 use crate::monitor::{Monitor, Silent, Stage};
 use crate::protocol::{
@@ -112,21 +112,44 @@ const BUNDLE_LIMIT: u64 = 5 << 20;
 /// What one revision brings beyond this many bytes goes ahead of it, in bundles of about as many: what a cut costs.
 const INSTALMENT: u64 = 64 << 20;
 /// How long a side may say nothing, and how often in that time it says that it is alive.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const SIGNS_OF_LIFE: u32 = 6;
 /// How long to wait for somebody else's work in the folder before what has come is merged.
 const JOIN_PATIENCE: Duration = Duration::from_mins(10);
+/// After so many bytes it is looked at again whether there is room for more.
+const LOOK_EVERY: u64 = 1 << 20;
 /// How many commits a sample of the history has.
 const SAMPLE: usize = 128;
 /// How many times a coarse sample is refined.
 const SEARCH_ROUNDS: usize = 4;
 
 impl Folder {
-    /// One exchange with a peer.
+    /// One exchange with a peer. Where the disk fills up meanwhile, what is new here is sent all the same.
     pub fn exchange(&self, peer: &PeerTarget, wait: bool) -> Result<ExchangeReport, EngineError> {
+        match self.exchange_once(peer, wait) {
+            Err(EngineError::NearlyFull { why }) if peer.receive && peer.send => {
+                let mut report = self.exchange_once(&PeerTarget { receive: false, ..peer.clone() }, wait)?;
+                report.no_room = Some(why);
+                Ok(report)
+            }
+            exchanged => exchanged,
+        }
+    }
+
+    fn exchange_once(&self, peer: &PeerTarget, wait: bool) -> Result<ExchangeReport, EngineError> {
         let role = Role::Dials { name: &peer.name };
         let (send, receive, join) = (peer.send, peer.receive, peer.join);
         let options = ExchangeOptions { send, receive, join, wait, ..ExchangeOptions::default() };
+        self.with_peer(peer, wait, |connection| self.side(connection, &role, options))
+    }
+
+    /// Talks with a peer, wherever it is; where that is this computer, its side is done here as well.
+    pub(super) fn with_peer<T>(
+        &self,
+        peer: &PeerTarget,
+        wait: bool,
+        talk: impl FnOnce(Connection) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         match &peer.address {
             Address::Path(path) => {
                 let unreachable = |why: &dyn std::fmt::Display| EngineError::Unreachable {
@@ -144,7 +167,7 @@ impl Folder {
                         let options = ExchangeOptions { join: peer.join, wait, ..ExchangeOptions::default() };
                         other.serve(there, None, options)
                     });
-                    let report = self.side(here, &role, options);
+                    let report = talk(here);
                     // What happened there was told to this side, if it was still there to hear.
                     let served = served.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                     match (report, served) {
@@ -160,10 +183,8 @@ impl Folder {
                     }
                 })
             }
-            Address::Command(program, args) => {
-                self.side(ChildCommand::new(program, args.iter().cloned()).connect()?, &role, options)
-            }
-            Address::Ssh(target, program) => self.side(target.connect(program)?, &role, options),
+            Address::Command(program, args) => talk(ChildCommand::new(program, args.iter().cloned()).connect()?),
+            Address::Ssh(target, program) => talk(target.connect(program)?),
         }
     }
 
@@ -206,7 +227,11 @@ impl Folder {
         let (was_begun, existed) = (begun.is_some(), dir.exists());
         std::fs::create_dir_all(dir).map_err(EngineError::io("create", dir))?;
         let folder = begun.map_or_else(|| Self::create(dir, options, cx), Ok)?;
-        match folder.exchange(source, true) {
+        let copied = folder.exchange(source, true).and_then(|report| match &report.no_room {
+            Some(why) => Err(EngineError::NearlyFull { why: why.clone() }),
+            None => Ok(report),
+        });
+        match copied {
             Ok(report) => Ok((Self::open(dir, folder.cx.clone())?, report)),
             Err(error) if was_begun => Err(error),
             Err(error) => {
@@ -228,12 +253,38 @@ impl Folder {
         }
     }
 
+    /// Goes on with a clone of this device that was killed after revisions had come: `None` where there is no such copy.
+    pub fn go_on_with_clone(
+        source: &PeerTarget,
+        dir: &Path,
+        options: &InitOptions,
+        cx: &Context,
+    ) -> Result<Option<(Self, ExchangeReport)>, EngineError> {
+        let Some(folder) = place::made_here(dir, options, cx)? else { return Ok(None) };
+        if folder.head()?.is_none() {
+            return Ok(None);
+        }
+        // That it is a copy of another folder is said there.
+        let report = folder.exchange(source, true)?;
+        Ok(Some((folder, report)))
+    }
+
     fn side(
         &self,
         connection: Connection,
         role: &Role<'_>,
         options: ExchangeOptions,
     ) -> Result<ExchangeReport, EngineError> {
+        self.converse(connection, options.patience, |talk| self.run(talk, role, options))
+    }
+
+    /// Holds a session of the protocol over a connection, to its end.
+    pub(super) fn converse<T>(
+        &self,
+        connection: Connection,
+        patience: Duration,
+        run: impl FnOnce(&mut Talk<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         let about = connection.about.clone();
         let (mut reader, mut writer, control) = connection.split();
         let link = Link::new(Arc::clone(&control));
@@ -245,10 +296,10 @@ impl Folder {
                 drop(link.outbox.drain(&mut *writer));
             });
             let (running, ended) = mpsc::channel();
-            scope.spawn(move || link.keep_alive(&ended, options.patience));
+            scope.spawn(move || link.keep_alive(&ended, patience));
             let monitor = &*self.cx.monitor;
             let mut talk = Talk { link, reader: &mut *reader, input: Vec::new(), taken: 0, about: &about, monitor };
-            let report = self.run(&mut talk, role, options);
+            let report = run(&mut talk);
             if let Err(error) = &report {
                 link.give_up(error);
             }
@@ -289,6 +340,9 @@ impl Folder {
             work.finish()?;
         }
 
+        // Whoever has no room for more still sends.
+        let full = if options.receive { self.room_for(0).err() } else { None };
+        let options = ExchangeOptions { receive: options.receive && full.is_none(), ..options };
         let _under_way = self.store.under_way()?;
         let here = Here { head: self.head()?, objects: self.store.objects(), graph: self.graph() };
         let ours = self.hello(&here, options)?;
@@ -299,17 +353,15 @@ impl Folder {
         }
         report.peer = role.peer_name(self, &theirs);
         let name = report.peer.clone();
-        let adopts = self.meet(&name, &ours, &theirs, options)?;
+        let adopts = self.meet(&name, &ours, &theirs, options)?.filter(|_| theirs.wanted.is_empty());
         let last_known = self.last_known(&name)?;
-        if let (Some(last), Some(head)) = (last_known, theirs.head)
-            && last != head
-            && here.objects.exists(&head.into())
-            && here.graph.is_ancestor(head, last)?
-        {
-            report.notes.push(format!(
-                "`{name}` is older than it was (restored from a backup?); it is brought up to date, nothing is deleted"
-            ));
-        }
+        // What the other side once had, and has no more.
+        let restored = match (last_known, theirs.head) {
+            (Some(last), Some(head)) if last != head && here.objects.is_commit(head) => {
+                here.graph.is_ancestor(head, last)?.then_some(last)
+            }
+            _ => None,
+        };
 
         let peer_has = agree(talk, &here, &ours, &theirs)?;
         let sends = options.send && theirs.receives;
@@ -317,11 +369,15 @@ impl Folder {
         if options.send && !theirs.receives && here.head.is_some_and(|head| !peer_has.contains(&head)) {
             report.notes.push(format!("what is new here was not sent: `{name}` takes nothing from this device"));
         }
-        if !options.receive && theirs.sends && theirs.head.is_some_and(|head| !here.objects.exists(&head.into())) {
+        let has_news = theirs.sends && theirs.head.is_some_and(|head| !here.objects.is_commit(head));
+        if let Some(full) = full {
+            report.no_room = has_news.then(|| full.to_string());
+        } else if !options.receive && has_news {
             report.notes.push(format!("`{name}` has something new, which was not taken: nothing is received from it"));
         }
-        let has = Has { ours: &peer_has, said: &theirs.have };
-        let (sent, incoming) = self.transfer(talk, here.head, &name, sends.then_some(has), receives, options)?;
+        let has = Has { ours: &peer_has, said: &theirs.have, wanted: &theirs.wanted };
+        let ours = Outgoing { head: here.head, restored, peer_has: sends.then_some(has) };
+        let (sent, incoming) = self.transfer(talk, ours, &name, receives, options)?;
         report.sent = sent.revisions;
         report.bytes_sent = sent.bytes;
         report.received = incoming.revisions;
@@ -329,23 +385,72 @@ impl Folder {
 
         report.head = self.head()?;
         let theirs_head = incoming.head.filter(|_| receives);
+        // What this side once had, if the other side is right.
+        let had = match (incoming.restored, report.head) {
+            (Some(had), Some(head)) if head != had && here.objects.is_commit(had) => {
+                here.graph.is_ancestor(head, had)?.then_some(had)
+            }
+            _ => None,
+        };
         if let Some(brought) = theirs_head {
-            if !here.objects.exists(&brought.into()) {
+            if !here.objects.is_commit(brought) {
                 return Err(talk.broke("it did not send the revision that it said it had"));
             }
             let contained = match report.head {
                 Some(head) => here.graph.is_ancestor(brought, head)?,
                 None => false,
             };
-            if !contained {
+            self.claim_hold(&name, theirs.replica)?;
+            report.held = self.still_held(&name, brought)?.map(Box::new);
+            if !contained && report.held.is_none() {
                 let mut work = self.begin("exchange", Wait::AtMost(JOIN_PATIENCE))?;
                 if let Some(id) = adopts {
                     self.adopt(id)?;
                 }
-                report.add(work.join(theirs_head)?);
+                match work.take_in(&name, brought, had) {
+                    Err(full @ EngineError::NearlyFull { .. }) => {
+                        // All is here: the next exchange merges it.
+                        let name = RefName::incoming(&name)?;
+                        self.store.refs().update(&[RefEdit { name, expected: Expected::Any, new: theirs_head }])?;
+                        report.no_room = Some(full.to_string());
+                    }
+                    taken => report.held = taken?.map(Box::new),
+                }
+                report.add(work.done());
                 report.head = work.head;
+                work.drop_ended_holds()?;
                 work.finish()?;
             }
+            if let Some(held) = &report.held {
+                let device = &self.identity.device_name;
+                let text = format!(
+                    "`{device}` holds back what was sent to it ({}), until somebody says `foldersync accept` or \
+                     `foldersync reject` there",
+                    held.words()
+                );
+                talk.link.say(&Message::Notice(text))?;
+            }
+        }
+        if let Some(full) = &report.no_room {
+            let device = &self.identity.device_name;
+            talk.link.say(&Message::Notice(format!("`{device}` takes nothing just now: {full}")))?;
+        }
+        let last_is_gone = match (restored, last_known, theirs.head) {
+            (Some(_), ..) => true,
+            // It has gone on from there, by captures of its own.
+            (None, Some(last), Some(head)) => here.objects.is_commit(head) && !self.has_still(last, head)?,
+            _ => false,
+        };
+        if last_is_gone {
+            report.notes.push(format!(
+                "`{name}` is older than it was (restored from a backup?); it is brought up to date, nothing is deleted"
+            ));
+        }
+        if had.is_some() {
+            report.notes.push(format!(
+                "this copy is older than `{name}` knew it (restored from a backup?); it is brought up to date, nothing \
+                 is deleted"
+            ));
         }
         if let (Some(id), None, None) = (adopts, report.head, theirs.head) {
             // There is nothing to join yet; what either side makes belongs to both.
@@ -368,11 +473,12 @@ impl Folder {
             report.notes.push(format!("{} paths could not be written at `{name}`", merged.left_out));
         }
         let mut edits = Vec::new();
-        let known = merged.head.filter(|head| here.objects.exists(&(*head).into()));
+        let known = merged.head.filter(|head| here.objects.is_commit(*head));
         if known != last_known && known.is_some() {
             edits.push(RefEdit { name: RefName::peer(&name)?, expected: Expected::Any, new: known });
         }
-        for done in RefName::unmerged(&name)? {
+        let keeps = report.no_room.is_some();
+        for done in RefName::unmerged(&name)?.into_iter().filter(|_| !keeps) {
             if self.store.refs().read(&done)?.is_some() {
                 edits.push(RefEdit { name: done, expected: Expected::Any, new: None });
             }
@@ -391,9 +497,32 @@ impl Folder {
         Ok(report)
     }
 
-    fn hello(&self, here: &Here, options: ExchangeOptions) -> Result<Hello, EngineError> {
+    /// What is held back of a peer, if that is this revision, and the brake is not released.
+    fn still_held(&self, peer: &str, brought: CommitId) -> Result<Option<Held>, EngineError> {
+        let is_on = self.guards().brake.percent().is_some();
+        Ok(self.held_of(peer)?.filter(|held| is_on && held.revision == brought))
+    }
+
+    /// Whether a head has what `last` has; merges that nobody had built on may be made anew with more.
+    pub(super) fn has_still(&self, last: CommitId, head: CommitId) -> Result<bool, EngineError> {
+        let (objects, graph) = (self.store.objects(), self.graph());
+        let mut asked = vec![last];
+        while let Some(last) = asked.pop() {
+            if graph.is_ancestor(last, head)? {
+                continue;
+            }
+            let commit = objects.commit(last)?;
+            if commit.message().derived.is_none() {
+                return Ok(false);
+            }
+            asked.extend(commit.parents);
+        }
+        Ok(true)
+    }
+
+    pub(super) fn hello(&self, here: &Here, options: ExchangeOptions) -> Result<Hello, EngineError> {
         let mut have: Vec<CommitId> = here.head.into_iter().collect();
-        for prefix in ["refs/foldersync/incoming/", "refs/foldersync/instalment/", "refs/remotes/"] {
+        for prefix in ["refs/foldersync/incoming/", "refs/foldersync/instalment/", RefName::HELD, "refs/remotes/"] {
             have.extend(self.store.refs().list(prefix)?.into_iter().map(|(_, commit)| commit));
         }
         have.dedup();
@@ -413,6 +542,7 @@ impl Folder {
             sends: options.send,
             receives: options.receive,
             bundle_limit: Limits::default().pack_bytes,
+            wanted: Vec::new(),
         })
     }
 
@@ -441,9 +571,8 @@ impl Folder {
     fn transfer(
         &self,
         talk: &mut Talk<'_>,
-        head: Option<CommitId>,
+        ours: Outgoing<'_>,
         peer: &str,
-        peer_has: Option<Has<'_>>,
         receives: bool,
         options: ExchangeOptions,
     ) -> Result<(Transferred, Transferred), EngineError> {
@@ -458,7 +587,7 @@ impl Folder {
         std::thread::scope(|scope| {
             let sending = scope.spawn(move || {
                 let _guard = BreaksOff(link);
-                let sent = self.send(link, head, peer_has, cut);
+                let sent = self.send(link, ours, cut);
                 if let Err(error) = &sent {
                     link.give_up(error);
                 }
@@ -471,7 +600,8 @@ impl Folder {
                 let _guard = BreaksOff(link);
                 self.admit(link, peer, arrivals, offered)
             });
-            let received = receive(talk, receives, &arrived, offered);
+            let room = || self.room_for(0);
+            let received = receive(talk, receives, &arrived, offered, &room);
             drop(arrived);
             // Whoever sends waits for answers now and then: they are heard while it sends.
             let received = received.and_then(|received| talk.answers().map(|()| received));
@@ -495,24 +625,24 @@ impl Folder {
     }
 
     /// Cuts and sends bundles.
-    fn send(
-        &self,
-        link: &Link,
-        head: Option<CommitId>,
-        peer_has: Option<Has<'_>>,
-        options: BundleOptions,
-    ) -> Result<Transferred, EngineError> {
+    fn send(&self, link: &Link, ours: Outgoing<'_>, options: BundleOptions) -> Result<Transferred, EngineError> {
+        let Outgoing { head, restored, peer_has } = ours;
         let mut sent = Transferred::default();
         let (Some(head), Some(peer_has)) = (head, peer_has) else {
-            link.say(&Message::Offer(Offer { bundles: Some(0), revisions: 0, bytes: None, head: None }))?;
+            link.say(&Message::Offer(Offer { bundles: Some(0), revisions: 0, bytes: None, head: None, restored }))?;
             link.say(&Message::SentAll(None))?;
             return Ok(sent);
         };
         let monitor = &*self.cx.monitor;
         let objects = self.store.objects();
-        let commits = self.graph().range(&[head], peer_has.ours)?;
+        let (commits, options) = if peer_has.wanted.is_empty() {
+            (self.graph().range(&[head], peer_has.ours)?, options)
+        } else {
+            // Each for itself: what a commit brings is found by comparing it with those that it follows.
+            (self.once_more(head, &peer_has)?, BundleOptions { thorough: true, ..options })
+        };
         let revisions = commits.len() as u64;
-        link.say(&Message::Offer(Offer { bundles: None, revisions, bytes: None, head: Some(head) }))?;
+        link.say(&Message::Offer(Offer { bundles: None, revisions, bytes: None, head: Some(head), restored }))?;
         if revisions > 0 {
             monitor.begin(Stage::Send, Some(revisions));
             let packs = Packs::open(&self.store.pack_dir())?;
@@ -527,6 +657,24 @@ impl Folder {
         }
         link.say(&Message::SentAll(Some(head)))?;
         Ok(sent)
+    }
+
+    /// What a side is sent that has lost something: the commits that it wants, and those before them that it has not;
+    /// none but what this side's head reaches, which it may have anyway.
+    fn once_more(&self, head: CommitId, has: &Has<'_>) -> Result<Vec<CommitId>, EngineError> {
+        let (graph, objects) = (self.graph(), self.store.objects());
+        let mut known = Vec::new();
+        for &wanted in has.wanted {
+            let is_new = !known.contains(&wanted);
+            if is_new && objects.is_commit(wanted) && graph.is_ancestor(wanted, head)? {
+                known.push(wanted);
+            }
+        }
+        let lacks = graph.range(&known, has.ours)?;
+        let mut commits = known;
+        commits.retain(|id| !lacks.contains(id));
+        commits.extend(lacks);
+        Ok(commits)
     }
 
     /// Sends one bundle, while it is written; answers with its bytes.
@@ -585,12 +733,17 @@ impl Folder {
                 let pack = pack.and_then(|pack| Ok(pack.index(&objects)?));
                 // What was cut off is no fault of the bundle's, and whoever reads the connection says why it was.
                 let pack = pack.map_err(|error| if cut.happened() { ProtocolError::Over.into() } else { error })?;
-                let admitted = pack.verify(&objects)?.admit(&self.store.pack_dir())?;
-                self.store.keep_chunks(&admitted.chunks)?;
-                if admitted.tips.first() != Some(&begin.tip) {
+                let admitted = self.store.admit(pack.verify(&objects)?)?;
+                let lacks = if admitted.tips.first() != Some(&begin.tip) {
+                    Some("it does not bring the revision that was announced")
+                } else if begin.revisions > admitted.commits.len() as u64 {
+                    Some("it does not bring as many revisions as were announced")
+                } else {
+                    None
+                };
+                if let Some(detail) = lacks {
                     let what = format!("bundle {}", begin.number);
-                    let detail = "it does not bring the revision that was announced".to_owned();
-                    return Err(StoreError::Hostile { what, detail }.into());
+                    return Err(StoreError::Hostile { what, detail: detail.to_owned() }.into());
                 }
                 // The last one is merged at once; the others are held against loss until then.
                 revisions += begin.revisions;
@@ -661,10 +814,10 @@ fn turn_away(mut connection: Connection, fault: &Fault) {
 }
 
 /// This side's history, as it was when the exchange began.
-struct Here {
-    head: Option<CommitId>,
-    objects: Objects,
-    graph: Graph,
+pub(super) struct Here {
+    pub(super) head: Option<CommitId>,
+    pub(super) objects: Objects,
+    pub(super) graph: Graph,
 }
 
 /// What the other side has.
@@ -674,6 +827,18 @@ struct Has<'a> {
     ours: &'a [CommitId],
     /// All that it has said, also what this side does not know.
     said: &'a [CommitId],
+    /// What it has lost, and wants in place of what is new.
+    wanted: &'a [CommitId],
+}
+
+/// What is to be sent.
+#[derive(Clone, Copy)]
+struct Outgoing<'a> {
+    head: Option<CommitId>,
+    /// What the other side once had, where it is older now.
+    restored: Option<CommitId>,
+    /// Nothing is sent where this is not told.
+    peer_has: Option<Has<'a>>,
 }
 
 /// Which end of the exchange this is.
@@ -692,20 +857,22 @@ impl Role<'_> {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Transferred {
-    revisions: u64,
+pub(super) struct Transferred {
+    pub(super) revisions: u64,
     bytes: u64,
     head: Option<CommitId>,
+    /// The revision that this side once had, where the other side says that it is older now.
+    restored: Option<CommitId>,
 }
 
 /// A bundle that arrives.
-struct Arrival {
-    begin: BundleBegin,
-    content: Arriving,
+pub(super) struct Arrival {
+    pub(super) begin: BundleBegin,
+    pub(super) content: Arriving,
 }
 
 /// How many bundles may begin to arrive while one is admitted and one is taken apart.
-const WAITING: usize = 1;
+pub(super) const WAITING: usize = 1;
 
 /// The data of a bundle that is being sent.
 struct BundleData<'a> {
@@ -734,7 +901,7 @@ impl Write for BundleData<'_> {
 const DATA: usize = 256 << 10;
 
 /// The session and what it has to say, shared by the threads of one side.
-struct Link {
+pub(super) struct Link {
     session: Mutex<Session>,
     answered: Condvar,
     /// Nothing more will be answered.
@@ -788,7 +955,7 @@ impl Link {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say(&self, message: &Message) -> Result<(), EngineError> {
+    pub(super) fn say(&self, message: &Message) -> Result<(), EngineError> {
         let mut session = self.session();
         let said = session.send(message);
         self.outbox.push(session.take_output());
@@ -851,7 +1018,7 @@ impl Link {
     }
 
     /// Tells the other side that this one gives up, and why.
-    fn give_up(&self, error: &EngineError) {
+    pub(super) fn give_up(&self, error: &EngineError) {
         let fault = match error {
             EngineError::Protocol(error) => error.to_fault(),
             error => {
@@ -874,7 +1041,7 @@ impl Link {
 }
 
 /// A thread that dies of a fault in the program takes the connection with it, so that nobody waits for ever.
-struct BreaksOff<'a>(&'a Link);
+pub(super) struct BreaksOff<'a>(pub(super) &'a Link);
 
 impl Drop for BreaksOff<'_> {
     fn drop(&mut self) {
@@ -887,8 +1054,8 @@ impl Drop for BreaksOff<'_> {
 }
 
 /// The reading end.
-struct Talk<'a> {
-    link: &'a Link,
+pub(super) struct Talk<'a> {
+    pub(super) link: &'a Link,
     reader: &'a mut dyn Read,
     input: Vec<u8>,
     taken: usize,
@@ -898,7 +1065,7 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     /// The next message, past those that are for people or mean only that the other side is alive.
-    fn next(&mut self) -> Result<Message, EngineError> {
+    pub(super) fn next(&mut self) -> Result<Message, EngineError> {
         loop {
             while self.taken < self.input.len() {
                 let mut rest = &self.input[self.taken..];
@@ -964,22 +1131,22 @@ impl Talk<'_> {
     }
 
     /// The other side did not keep its word.
-    fn broke(&self, text: &str) -> EngineError {
+    pub(super) fn broke(&self, text: &str) -> EngineError {
         EngineError::PeerFault { peer: self.about.to_owned(), text: text.to_owned(), failure: Failure::Refused }
     }
 
-    fn unexpected(&self, message: &Message) -> EngineError {
+    pub(super) fn unexpected(&self, message: &Message) -> EngineError {
         self.broke(&format!("an unexpected {}", message.kind()))
     }
 
-    fn hello(&mut self) -> Result<Hello, EngineError> {
+    pub(super) fn hello(&mut self) -> Result<Hello, EngineError> {
         match self.next()? {
             Message::Hello(hello) => Ok(*hello),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    fn merged(&mut self) -> Result<Merged, EngineError> {
+    pub(super) fn merged(&mut self) -> Result<Merged, EngineError> {
         loop {
             match self.next()? {
                 Message::Merged(merged) => return Ok(merged),
@@ -1004,9 +1171,8 @@ impl Talk<'_> {
 
 /// Finds which commits of this side's the other side has.
 fn agree(talk: &mut Talk<'_>, here: &Here, ours: &Hello, theirs: &Hello) -> Result<Vec<CommitId>, EngineError> {
-    let known = |ids: &[CommitId]| -> Vec<CommitId> {
-        ids.iter().copied().filter(|id| here.objects.exists(&(*id).into())).collect()
-    };
+    let known =
+        |ids: &[CommitId]| -> Vec<CommitId> { ids.iter().copied().filter(|id| here.objects.is_commit(*id)).collect() };
     // What it holds of an exchange that was cut off is among this.
     let they_hold = known(&theirs.have);
     let mut common = they_hold.clone();
@@ -1036,7 +1202,7 @@ fn agree(talk: &mut Talk<'_>, here: &Here, ours: &Hello, theirs: &Hello) -> Resu
             Message::Located(sample) => {
                 asking = None;
                 rounds -= 1;
-                let found = sample.iter().position(|id| here.objects.exists(&(*id).into()));
+                let found = sample.iter().position(|id| here.objects.is_commit(*id));
                 if let Some(at) = found {
                     common = vec![sample[at]];
                     if let Some(newer) = at.checked_sub(1).map(|at| sample[at]).filter(|_| rounds > 0) {
@@ -1061,7 +1227,7 @@ fn agree(talk: &mut Talk<'_>, here: &Here, ours: &Hello, theirs: &Hello) -> Resu
 /// to `older`.
 fn sample(here: &Here, locate: Locate) -> Result<Vec<CommitId>, EngineError> {
     let mut line = Vec::new();
-    let mut at = here.objects.exists(&locate.newer.into()).then_some(locate.newer);
+    let mut at = here.objects.is_commit(locate.newer).then_some(locate.newer);
     while let Some(commit) = at.filter(|commit| Some(*commit) != locate.older) {
         line.push(commit);
         at = here.graph.parents(commit)?.first().copied();
@@ -1079,11 +1245,12 @@ fn sample(here: &Here, locate: Locate) -> Result<Vec<CommitId>, EngineError> {
 }
 
 /// Reads what the other side sends until it has sent all.
-fn receive(
+pub(super) fn receive(
     talk: &mut Talk<'_>,
     allowed: bool,
     arrived: &mpsc::SyncSender<Arrival>,
     offered: &AtomicU64,
+    room: &dyn Fn() -> Result<(), EngineError>,
 ) -> Result<Transferred, EngineError> {
     // Whoever takes bundles apart, or admits them, has failed, and says why.
     let nobody_listens = || EngineError::from(ProtocolError::Over);
@@ -1093,6 +1260,7 @@ fn receive(
         match talk.next()? {
             Message::Offer(offer) => {
                 offered.store(offer.revisions, Ordering::Relaxed);
+                received.restored = offer.restored;
                 if offer.revisions > 0 {
                     talk.monitor.begin(Stage::Receive, Some(offer.revisions));
                 }
@@ -1101,13 +1269,18 @@ fn receive(
                 return Err(talk.broke("it sends revisions, though none are received from it"));
             }
             Message::BundleBegin(begin) => {
+                room()?;
                 let (filling, content) = arrival();
                 open = Some((filling, begin.revisions));
                 arrived.send(Arrival { begin, content }).map_err(|_| nobody_listens())?;
             }
             Message::BundleData(bytes) => {
                 if let Some((filling, _)) = &open {
+                    let before = received.bytes / LOOK_EVERY;
                     received.bytes += bytes.len() as u64;
+                    if received.bytes / LOOK_EVERY != before {
+                        room()?;
+                    }
                     talk.monitor.advance(Stage::Receive, 0, bytes.len() as u64);
                     if !filling.put(bytes) {
                         return Err(nobody_listens());
@@ -1116,7 +1289,8 @@ fn receive(
             }
             Message::BundleEnd(_) => {
                 if let Some((filling, revisions)) = open.take() {
-                    received.revisions += revisions;
+                    // It is compared with what the bundle brings when that is admitted.
+                    received.revisions = received.revisions.saturating_add(revisions);
                     if !filling.end() {
                         return Err(nobody_listens());
                     }

@@ -14,14 +14,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::{Clock, Timestamp};
 use crate::engine::error::EngineError;
+use crate::engine::place;
 use crate::engine::report::{CaptureReport, Identity, InitReport, LeftOut};
 use crate::entry::{Entry, Fingerprint};
+use crate::guard::Guards;
 use crate::id::{CommitId, DeviceId, FolderId, ReplicaId, TreeId};
 use crate::monitor::Monitor;
 use crate::path::SyncPath;
 use crate::store;
 use crate::store::tree::At;
-use crate::store::{Expected, FolderLock, Graph, Key, NewIds, Objects, RefEdit, RefName, Signature, Store, Wait};
+use crate::store::{
+    Expected, FolderLock, Graph, GraphFile, Key, NewIds, Objects, RefEdit, RefName, Signature, Store, Wait,
+};
 use crate::table::{DiskTable, TableEdit};
 use crate::worktree::{self, OnDisk, Root, Target, WorktreeError};
 
@@ -36,6 +40,8 @@ pub struct Context {
     pub threads: usize,
     /// The time zone in which a person names times.
     pub zone: jiff::tz::TimeZone,
+    /// What the folder is guarded against.
+    pub guards: Guards,
 }
 
 /// A device that makes revisions.
@@ -65,16 +71,30 @@ pub struct Folder {
     pub(crate) identity: Identity,
     /// Files with more bytes are kept in chunks.
     pub(crate) large_from: u64,
+    graph_file: Arc<GraphFile>,
     id: RwLock<FolderId>,
 }
 
 impl Folder {
     /// Makes the folder `dir` a shared one, and captures what is in it.
     pub fn init(dir: &Path, options: &InitOptions, cx: Context) -> Result<(Self, InitReport), EngineError> {
-        let folder = Self::create(dir, options, cx)?;
-        let capture = folder.capture(&[])?;
-        let report = InitReport { folder: folder.root().display().to_string(), folder_id: folder.id(), capture };
-        Ok((folder, report))
+        Self::create(dir, options, cx)?.with_first_capture()
+    }
+
+    /// Goes on with an [`init`](Self::init) of this device that was killed: the copy is named as it should be, and what
+    /// is in the folder is captured. `None` where this device has made no repository.
+    pub fn go_on_with_init(
+        dir: &Path,
+        options: &InitOptions,
+        cx: &Context,
+    ) -> Result<Option<(Self, InitReport)>, EngineError> {
+        place::made_here(dir, options, cx)?.map(Self::with_first_capture).transpose()
+    }
+
+    fn with_first_capture(self) -> Result<(Self, InitReport), EngineError> {
+        let capture = self.capture(&[])?;
+        let report = InitReport { folder: self.root().display().to_string(), folder_id: self.id(), capture };
+        Ok((self, report))
     }
 
     /// Makes the folder `dir` a shared one, without a revision.
@@ -111,7 +131,8 @@ impl Folder {
         let device_name = settings.device_name.unwrap_or_else(|| "unknown".to_owned());
         let identity = Identity { device, device_name, replica: settings.replica };
         let large_from = settings.large_file_threshold;
-        Ok(Self { store, cx, identity, id: RwLock::new(settings.folder), large_from })
+        let graph_file = Arc::new(GraphFile::new(store.private_dir().join("graph")));
+        Ok(Self { store, cx, identity, id: RwLock::new(settings.folder), large_from, graph_file })
     }
 
     /// Its repository.
@@ -127,6 +148,11 @@ impl Folder {
     /// Its identity, the same on every device.
     pub fn id(&self) -> FolderId {
         *self.id.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is guarded against.
+    pub(crate) const fn guards(&self) -> Guards {
+        self.cx.guards
     }
 
     /// Takes over the identity of the folder that this is a copy of.
@@ -152,7 +178,7 @@ impl Folder {
 
     /// The graph of commits.
     pub(crate) fn graph(&self) -> Graph {
-        Graph::open(self.store.objects(), Some(self.store.private_dir().join("graph")))
+        Graph::open(self.store.objects(), Some(self.graph_file.clone()))
     }
 
     /// Takes the right to change the folder, and finishes what was left half-done.
@@ -164,6 +190,7 @@ impl Folder {
             applied: self.store.refs().read(&RefName::APPLIED)?,
             table: self.store.load_table()?.table,
             table_changed: false,
+            table_lacks: false,
             left_out: Vec::new(),
             conflicts: Vec::new(),
             written: 0,
@@ -199,6 +226,8 @@ pub(crate) struct Work<'a> {
     pub(crate) applied: Option<CommitId>,
     pub(crate) table: DiskTable,
     table_changed: bool,
+    /// Whether the table may lack rows of files that stand on the disk, until all of it has been looked at.
+    pub(crate) table_lacks: bool,
     /// What could not be captured or written so far.
     pub(crate) left_out: Vec<LeftOut>,
     /// Conflict copies that merges made.
@@ -247,7 +276,15 @@ impl Work<'_> {
 
     /// Saves the table, if it has changed.
     pub(crate) fn save_table(&mut self) -> Result<(), EngineError> {
-        if self.table_changed {
+        self.save_table_of(self.applied)
+    }
+
+    /// Saves the table as that of a revision which is, or is about to be, applied.
+    pub(crate) fn save_table_of(&mut self, applied: Option<CommitId>) -> Result<(), EngineError> {
+        // Who works with it next is to doubt it as well.
+        let applied = applied.filter(|_| !self.table_lacks);
+        if self.table_changed || self.table.applied != applied {
+            self.table.applied = applied;
             self.folder.store.save_table(&mut self.table)?;
             self.table_changed = false;
         }
@@ -261,13 +298,16 @@ impl Work<'_> {
 
     /// Brings the folder to a state from which any work can begin.
     fn recover(&mut self) -> Result<(), EngineError> {
-        let rewritten_by_git = !self.table.knows_empty_folders;
-        if rewritten_by_git {
+        let is_of = |revision: Option<CommitId>| self.table.applied == revision;
+        // A person's git has written it, or it is an older one. (The one of the head is saved before that is applied.)
+        let is_doubtful = !self.table.knows_empty_folders || !(is_of(self.applied) || is_of(self.head));
+        if is_doubtful {
+            self.table_lacks = true;
             self.learn_empty_folders()?;
         }
         worktree::settle(&self.root, &self.folder.store.stage_dir(), &self.table)?;
-        if rewritten_by_git {
-            self.doubt_what_git_says()?;
+        if is_doubtful {
+            self.doubt_table()?;
         }
         if self.applied == self.head {
             return Ok(());
@@ -284,12 +324,13 @@ impl Work<'_> {
             let head = self.merge(&heads)?;
             self.move_refs(Some(head), Some(applied), Vec::new())?;
         }
-        self.settle()
+        self.settle_again()
     }
 
     /// A person's git has written the index: it may say of a file that was staged, reset or removed with git that the
-    /// disk holds it unchanged, though no revision has it so. What is not as it was last applied is read again.
-    fn doubt_what_git_says(&mut self) -> Result<(), EngineError> {
+    /// disk holds it unchanged, though no revision has it so. Or it is older than what was applied, and lacks what came
+    /// since. What is not as it was last applied is read again.
+    fn doubt_table(&mut self) -> Result<(), EngineError> {
         let tree = self.tree_of(self.applied)?;
         let mut edits = Vec::new();
         let mut unread = |path: SyncPath, entry: Option<Entry>| {
@@ -305,7 +346,7 @@ impl Work<'_> {
                 _ => unread(path.clone(), None),
             }
         }
-        // What the index lacks was removed with git, if it could stand on the disk and does not.
+        // What the index lacks was removed, if it could stand on the disk and does not.
         let mut lacking = Vec::new();
         store::tree::leaves(&self.objects, tree, &mut |path, entry| {
             if self.table.get(path.as_bytes()).is_none() {

@@ -9,7 +9,7 @@ use crate::engine::diff::{self, Side};
 use crate::engine::error::EngineError;
 use crate::engine::folder::{Folder, Work};
 use crate::engine::history::{History, HistoryError};
-use crate::engine::order::commit_order;
+use crate::engine::order::{commit_order, in_the_way};
 use crate::engine::report::{DiffReport, PathChange, RevertReport, Revision};
 use crate::engine::revspec::{FileRev, RevSpec};
 use crate::entry::{Entry, Kind};
@@ -191,11 +191,31 @@ impl Work<'_> {
 
     /// Commits these changes on top of the head, one a path, and brings the disk to them.
     pub(crate) fn go_back(&mut self, steps: Vec<Step>, report: &mut RevertReport) -> Result<(), EngineError> {
+        if let Some(head) = self.commit_steps(self.head, steps, report)? {
+            let applied = self.applied;
+            self.move_refs(Some(head), applied, Vec::new())?;
+        }
+        self.settle()?;
+        report.head = self.head;
+        report.left_out.append(&mut self.left_out);
+        Ok(())
+    }
+
+    /// Makes the commits of these changes on top of `base`, after those that make way for them, safe on disk, and
+    /// answers with the last; moves nothing.
+    pub(crate) fn commit_steps(
+        &self,
+        base: Option<CommitId>,
+        steps: Vec<Step>,
+        report: &mut RevertReport,
+    ) -> Result<Option<CommitId>, EngineError> {
         let now = self.now();
         let committer = self.folder.signature(now.secs);
-        let mut burst =
-            Burst::begin(self.objects.clone(), &self.folder.store.pack_dir(), self.tree_of(self.head)?, self.head)?;
-        for Step { change, label, mtime } in steps {
+        let tree = self.tree_of(base)?;
+        let mut burst = Burst::begin(self.objects.clone(), &self.folder.store.pack_dir(), tree, base)?;
+        let way = in_the_way(&self.objects, tree, steps.iter().map(|step| &step.change))?;
+        let way = way.into_iter().map(|change| Step { change, label: None, mtime: None });
+        for Step { change, label, mtime } in way.chain(steps) {
             if change.old == change.new {
                 continue;
             }
@@ -204,22 +224,17 @@ impl Work<'_> {
             if let Some(label) = label {
                 message.subject = label;
             }
-            burst.push(NewCommit {
+            let is_change = burst.push(NewCommit {
                 edit: Edit { path: change.path.clone(), entry: change.new },
                 blob: None,
                 author: Signature { time: mtime.map_or(now.secs, |mtime| mtime.secs), ..committer.clone() },
                 committer: committer.clone(),
                 message: message.to_bytes(),
             })?;
-            report.changes.push(PathChange { verb: change.verb(), path: change.path });
+            if is_change {
+                report.changes.push(PathChange { verb: change.verb(), path: change.path });
+            }
         }
-        if let Some(done) = burst.finish()? {
-            let applied = self.applied;
-            self.move_refs(Some(done.head), applied, Vec::new())?;
-        }
-        self.settle()?;
-        report.head = self.head;
-        report.left_out.append(&mut self.left_out);
-        Ok(())
+        Ok(burst.finish()?.map(|done| done.head))
     }
 }

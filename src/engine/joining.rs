@@ -6,6 +6,7 @@ use crate::engine::merge::{MergeOptions, merge};
 use crate::engine::report::{Conflict, ExchangeReport, LeftOut};
 use crate::id::CommitId;
 use crate::store::pack::PackWriter;
+use crate::store::tree;
 
 /// What work did to the folder.
 pub(crate) struct Joined {
@@ -18,17 +19,16 @@ pub(crate) struct Joined {
 }
 
 impl Work<'_> {
-    /// Merges `theirs` (if anything came) into the head, brings the disk to it, and gathers packs when it is time.
-    pub(crate) fn join(&mut self, theirs: Option<CommitId>) -> Result<Joined, EngineError> {
-        if let Some(theirs) = theirs {
-            let heads: Vec<CommitId> = self.head.into_iter().chain([theirs]).collect();
-            let merged = self.merge(&heads)?;
-            let applied = self.applied;
-            self.move_refs(Some(merged), applied, Vec::new())?;
-        }
+    /// The head becomes `merged`, the disk is brought to it, and packs are gathered when it is time.
+    pub(crate) fn follow(&mut self, merged: CommitId) -> Result<(), EngineError> {
+        // What can never be written is refused while the head is still what it was: folders beyond all depth, a few
+        // trees that make billions of files.
+        let old = self.head.map(|head| self.tree_of(Some(head))).transpose()?;
+        tree::diff(&self.objects, old, Some(self.tree_of(Some(merged))?), &mut |_| Ok(()))?;
+        let applied = self.applied;
+        self.move_refs(Some(merged), applied, Vec::new())?;
         self.settle()?;
-        self.gather_if_due()?;
-        Ok(self.done())
+        self.gather_if_due()
     }
 
     /// What the work has done so far, and not yet told.

@@ -4,6 +4,7 @@
 //! process left, does its work and leaves a state from which a kill at any point is recovered (see [`folder`]).
 
 mod arrival;
+mod brake;
 mod bundles;
 mod capture;
 mod checkout;
@@ -21,10 +22,13 @@ mod order;
 mod outbox;
 mod peers;
 mod place;
+mod repair;
 pub mod report;
 pub mod revspec;
+mod room;
 mod status;
 mod upkeep;
+mod verify;
 mod watching;
 
 pub use error::{EngineError, Failure};
@@ -32,6 +36,7 @@ pub use exchange::{Address, ExchangeOptions, PeerTarget, put_off, refuse};
 pub use folder::{Context, Device, Folder, InitOptions};
 
 pub use place::{Place, Taken};
+pub use repair::Repair;
 
 pub use crate::store::Wait;
 pub use crate::transport::ssh::SshTarget;

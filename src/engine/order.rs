@@ -3,9 +3,14 @@
 //! Every prefix of the order is a state that a tree can hold: what stands in the way goes first. A rename is told as
 //! an addition before a deletion, so that no state in between lacks the content.
 
+use std::collections::{BTreeSet, HashSet};
+
 use crate::change::Change;
-use crate::entry::Kind;
+use crate::entry::{Entry, Kind};
+use crate::id::TreeId;
 use crate::path::SyncPath;
+use crate::store::tree::{self, At};
+use crate::store::{Objects, StoreError};
 
 /// The changes in the order in which they are to be committed, without those that others imply (an empty folder is no
 /// longer one when something is put into it).
@@ -31,6 +36,44 @@ pub(crate) fn commit_order(mut changes: Vec<Change>) -> Vec<Change> {
         (rank, change.path.clone())
     });
     changes
+}
+
+/// What stands in `tree` in the place of what arrives, and the changes do not tell of: files below a path at which a
+/// file comes to stand, a file in whose place a folder comes. Each of them is to go first, by a commit of its own: one
+/// that took them along would be a commit of many paths.
+pub(crate) fn in_the_way<'c>(
+    objects: &Objects,
+    tree: TreeId,
+    changes: impl Iterator<Item = &'c Change> + Clone,
+) -> Result<Vec<Change>, StoreError> {
+    let is_file = |entry: Entry| entry.kind != Kind::EmptyFolder;
+    let arriving = changes.clone().filter(|change| change.new.is_some() && change.old.is_none());
+    let files: HashSet<&SyncPath> =
+        arriving.clone().filter(|change| change.new.is_some_and(is_file)).map(|change| &change.path).collect();
+    let mut places: BTreeSet<SyncPath> = arriving.flat_map(|change| change.path.ancestors()).collect();
+    places.extend(files.iter().copied().cloned());
+    let places: Vec<&SyncPath> = places.iter().collect();
+
+    let told: HashSet<&SyncPath> = changes.map(|change| &change.path).collect();
+    let mut found = Vec::new();
+    for (place, at) in places.iter().zip(tree::lookup_many(objects, tree, &places)?) {
+        match at {
+            At::Folder(folder) if files.contains(place) => {
+                tree::leaves(objects, folder, &mut |below, entry| {
+                    let path = [place.as_bytes(), b"/", below.as_bytes()].concat();
+                    let path = SyncPath::new(path).map_err(|error| StoreError::damaged("a tree", error))?;
+                    found.push(Change { path, old: Some(entry), new: None });
+                    Ok(())
+                })?;
+            }
+            At::Leaf(entry) if is_file(entry) => {
+                found.push(Change { path: (*place).clone(), old: Some(entry), new: None });
+            }
+            _ => {}
+        }
+    }
+    found.retain(|change| !told.contains(&change.path));
+    Ok(found)
 }
 
 /// Whether one of the sorted `paths` lies below the folder `path`.

@@ -5,6 +5,7 @@
 //! private folder; without it an exchange works all the same.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use crate::engine::error::EngineError;
 use crate::engine::folder::Folder;
 use crate::engine::report::PeerStatus;
 use crate::id::{CommitId, DeviceId, ReplicaId};
+use crate::store::durable;
 use crate::store::tree;
 use crate::store::{Expected, FolderLock, RefEdit, RefName, Wait};
 
@@ -28,6 +30,20 @@ pub(crate) struct Remembered {
 
 pub(crate) type Peers = BTreeMap<String, Remembered>;
 
+/// What the last line of the file begins with: the CRC-32 of what stands before it.
+const SUM: &str = "# crc32 ";
+
+/// What is remembered, by the bytes of the file; `None` if they are damaged. (Before 0.2 there was no last line.)
+fn parse(bytes: &[u8]) -> Option<Peers> {
+    let Some(at) = bytes.windows(SUM.len()).rposition(|part| part == SUM.as_bytes()) else {
+        return serde_json::from_slice(bytes).ok();
+    };
+    let json = bytes[..at].strip_suffix(b"\n")?;
+    let says = std::str::from_utf8(&bytes[at + SUM.len()..]).ok()?.strip_suffix('\n')?;
+    let is_whole = says == format!("{:08x}", crc32fast::hash(json));
+    serde_json::from_slice(json).ok().filter(|_| is_whole)
+}
+
 impl Folder {
     fn peers_file(&self) -> PathBuf {
         self.store.private_dir().join("peers.json")
@@ -35,7 +51,13 @@ impl Folder {
 
     /// What is remembered; nothing where the file is missing or cannot be read (it is only a memory aid).
     pub(crate) fn peers(&self) -> Peers {
-        std::fs::read(self.peers_file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        std::fs::read(self.peers_file()).ok().and_then(|bytes| parse(&bytes)).unwrap_or_default()
+    }
+
+    /// The file of what is remembered, if it is damaged. Nothing needs it, and the next exchange writes it anew.
+    pub(crate) fn damaged_peers_file(&self) -> Option<PathBuf> {
+        let file = self.peers_file();
+        std::fs::read(&file).is_ok_and(|bytes| parse(&bytes).is_none()).then_some(file)
     }
 
     /// Keeps two exchanges from remembering at once.
@@ -43,13 +65,23 @@ impl Folder {
         Ok(FolderLock::acquire(&self.store.private_dir().join("peers.lock"), "exchange", Wait::Forever)?)
     }
 
-    fn save_peers(&self, peers: &Peers) -> Result<(), EngineError> {
+    /// After a power cut it is the old file or the new one, never a part of it: without their names, peers that dial
+    /// would be taken for others. Which of the two matters only where a name has changed.
+    fn save_peers(&self, peers: &Peers, renamed: bool) -> Result<(), EngineError> {
         let file = self.peers_file();
+        let mut bytes = serde_json::to_vec_pretty(peers).expect("names and ids are valid JSON");
+        let sum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(format!("\n{SUM}{sum:08x}\n").as_bytes());
+        // Always the same, so that what a kill leaves is used by the next.
         let temp = file.with_extension("json.new");
-        let bytes = serde_json::to_vec_pretty(peers).expect("names and ids are valid JSON");
-        std::fs::write(&temp, bytes)
-            .and_then(|()| std::fs::rename(&temp, &file))
-            .map_err(EngineError::io("write", &file))
+        let mut open = File::create(&temp).map_err(EngineError::io("write", &temp))?;
+        durable::fill(&mut open, &temp, &bytes)?;
+        durable::sync_file(&open, &temp)?;
+        durable::rename(&temp, &file)?;
+        if renamed {
+            durable::sync_dir(&self.store.private_dir())?;
+        }
+        Ok(())
     }
 
     /// Remembers that a peer was seen.
@@ -57,7 +89,7 @@ impl Folder {
         let _lock = self.lock_peers()?;
         let mut peers = self.peers();
         peers.insert(name.to_owned(), remembered);
-        self.save_peers(&peers)
+        self.save_peers(&peers, false)
     }
 
     /// The name under which the copy `replica` is known here, or one to know it by: its device's name.
@@ -124,6 +156,7 @@ impl Folder {
         let peers = self.peers();
         let head = self.head()?;
         let graph = self.graph();
+        let held = self.held()?;
         names
             .iter()
             .map(|name| {
@@ -138,7 +171,8 @@ impl Folder {
                     (Some(known), Some(head)) => Some(self.files_between(known, head)?),
                     _ => None,
                 };
-                Ok(PeerStatus { name: name.clone(), last_known, lacks, lacks_files, last_seen })
+                let held = held.iter().find(|held| held.peer == *name).cloned();
+                Ok(PeerStatus { name: name.clone(), last_known, lacks, lacks_files, last_seen, held })
             })
             .collect()
     }
@@ -170,7 +204,7 @@ impl Folder {
 
     fn replace_peer(&self, old: &str, new: Option<&str>) -> Result<(), EngineError> {
         let mut edits = Vec::new();
-        for at in [RefName::peer, RefName::incoming, RefName::instalment] {
+        for at in [RefName::peer, RefName::incoming, RefName::instalment, RefName::held] {
             if let Some(commit) = self.store.refs().read(&at(old)?)? {
                 if let Some(new) = new {
                     edits.push(RefEdit { name: at(new)?, expected: Expected::Any, new: Some(commit) });
@@ -185,7 +219,7 @@ impl Folder {
         let mut peers = self.peers();
         if let Some(peer) = peers.remove(old) {
             peers.extend(new.map(|new| (new.to_owned(), peer)));
-            self.save_peers(&peers)?;
+            self.save_peers(&peers, true)?;
         }
         Ok(())
     }

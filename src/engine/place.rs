@@ -34,10 +34,10 @@ impl Place {
         if is_free(dir)? {
             return Ok(Self::Free);
         }
-        match Folder::discover(dir) {
-            Ok(root) if is_same(&root, dir) => Ok(Self::Copy(Folder::open(dir, cx.clone())?.id())),
-            _ => Err(EngineError::NotEmpty { path: dir.to_owned() }),
+        if !is_folder(dir) {
+            return Err(EngineError::NotEmpty { path: dir.to_owned() });
         }
+        Ok(Self::Copy(Folder::open(dir, cx.clone())?.id()))
     }
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn is_free(dir: &Path) -> Result<bool, EngineError> {
 
 /// The copy at `dir` that a kill has left before it had a revision, with nothing in it yet; named as it should be.
 pub(crate) fn begun(dir: &Path, options: &InitOptions, cx: &Context) -> Result<Option<Folder>, EngineError> {
-    if !matches!(Folder::discover(dir), Ok(root) if is_same(&root, dir)) {
+    if !is_folder(dir) {
         return Ok(None);
     }
     let store = Store::open(dir)?;
@@ -73,8 +73,26 @@ pub(crate) fn begun(dir: &Path, options: &InitOptions, cx: &Context) -> Result<O
     if store.refs().read(&RefName::MAIN)?.is_some() {
         return Ok(None);
     }
-    store.set(Key::DeviceName, &options.device.name)?;
-    Folder::open(dir, cx.clone()).map(Some)
+    open_named(dir, options, cx.clone()).map(Some)
+}
+
+/// Opens a copy that a kill may have left without its name.
+fn open_named(dir: &Path, options: &InitOptions, cx: Context) -> Result<Folder, EngineError> {
+    Store::open(dir)?.set(Key::DeviceName, &options.device.name)?;
+    Folder::open(dir, cx)
+}
+
+/// Whether `dir` itself is the root of a shared folder, and not just somewhere in one.
+fn is_folder(dir: &Path) -> bool {
+    matches!(Folder::discover(dir), Ok(root) if is_same(&root, dir))
+}
+
+/// The shared folder at `dir` if this device made it, named as it should be: a kill may have come before that.
+pub(crate) fn made_here(dir: &Path, options: &InitOptions, cx: &Context) -> Result<Option<Folder>, EngineError> {
+    if !is_folder(dir) || Store::open(dir)?.settings()?.device != Some(options.device.id) {
+        return Ok(None);
+    }
+    open_named(dir, options, cx.clone()).map(Some)
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {
@@ -86,9 +104,7 @@ impl Taken {
     pub fn take(dir: &Path, options: &InitOptions, cx: Context) -> Result<Self, EngineError> {
         match Place::look(dir, &cx)? {
             Place::Copy(id) if Some(id) == options.folder_id => {
-                // A kill may have come before it was named.
-                Store::open(dir)?.set(Key::DeviceName, &options.device.name)?;
-                Ok(Self { folder: Folder::open(dir, cx)?, made: Vec::new() })
+                Ok(Self { folder: open_named(dir, options, cx)?, made: Vec::new() })
             }
             Place::Copy(_) => Err(EngineError::NotEmpty { path: dir.to_owned() }),
             Place::Free => {
@@ -128,16 +144,22 @@ impl Taken {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use crate::disk::record;
     use crate::engine::folder::Device;
     use crate::engine::report::Identity;
     use crate::id::DeviceId;
     use crate::monitor::Silent;
-    use crate::store::durable::record;
     use std::sync::Arc;
 
     fn cx() -> Context {
         let zone = jiff::tz::TimeZone::UTC;
-        Context { clock: Arc::new(SystemClock), monitor: Arc::new(Silent), threads: 1, zone }
+        Context {
+            clock: Arc::new(SystemClock),
+            monitor: Arc::new(Silent),
+            threads: 1,
+            zone,
+            guards: crate::guard::Guards::default(),
+        }
     }
 
     fn options(id: u8) -> InitOptions {

@@ -86,6 +86,8 @@ pub struct StatusReport {
     pub conflicts: Vec<Conflict>,
     /// Revisions made but not yet written to the folder (an interrupted exchange; the next command finishes it).
     pub pending: bool,
+    /// What came from peers and is held back until a person has decided.
+    pub held: Vec<Held>,
     /// What is known of the other sides.
     pub peers: Vec<PeerStatus>,
 }
@@ -103,6 +105,8 @@ pub struct PeerStatus {
     pub lacks_files: Option<u64>,
     /// When an exchange with it last ended well.
     pub last_seen: Option<Timestamp>,
+    /// What came from it and is held back.
+    pub held: Option<Held>,
 }
 
 /// A conflict copy that still stands beside its file.
@@ -188,6 +192,48 @@ pub struct RevertReport {
     pub left_out: Vec<LeftOut>,
 }
 
+/// A mass change that came from a peer, and is not merged before a person has decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The peer that brought it.
+    pub peer: String,
+    /// The revision that is held back.
+    pub revision: CommitId,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// How many files it deletes.
+    pub deleted: u64,
+    /// How many files it gives another content.
+    pub rewritten: u64,
+    /// Of so many files and folders.
+    pub of: u64,
+    /// Some of the files.
+    pub examples: Vec<SyncPath>,
+}
+
+/// What `accept` or `reject` did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct DecisionReport {
+    /// The head after it.
+    pub head: Option<CommitId>,
+    /// What was decided on.
+    pub decided: Vec<Held>,
+    /// The paths that were given back.
+    pub changes: Vec<PathChange>,
+    /// Files that were rewritten here before it was held back, and stay as they are.
+    pub rewritten_before: u64,
+    /// What was captured before, so that it is not lost.
+    pub captured_first: Vec<PathChange>,
+    /// Files written or removed here.
+    pub applied: u64,
+    /// Conflict copies that the merge made.
+    pub conflicts: Vec<Conflict>,
+    /// What could not be written.
+    pub left_out: Vec<LeftOut>,
+    /// What is still held back.
+    pub held: Vec<Held>,
+}
+
 /// What one exchange with one peer did.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ExchangeReport {
@@ -217,6 +263,12 @@ pub struct ExchangeReport {
     pub peer_head: Option<CommitId>,
     /// Whether both sides hold the same revision now.
     pub in_step: bool,
+    /// What came and is held back until a person has decided.
+    #[serde(default)]
+    pub held: Option<Box<Held>>,
+    /// Why nothing was received, though there was something: the disk is nearly full.
+    #[serde(default)]
+    pub no_room: Option<String>,
     /// What a person should know: `the peer's copy is older than what it had (restored from a backup?)`.
     pub notes: Vec<String>,
 }
@@ -242,6 +294,8 @@ pub struct BundleReport {
     pub conflicts: Vec<Conflict>,
     /// What was left out here.
     pub left_out: Vec<LeftOut>,
+    /// What it brings is held back until a person has decided.
+    pub held: Option<Held>,
 }
 
 /// What `verify` found in a repository.
@@ -253,6 +307,73 @@ pub struct VerifyReport {
     pub revisions: u64,
     /// What is wrong, one line each; empty where all is well.
     pub problems: Vec<String>,
+    /// What was found, damage and what was made anew by itself.
+    pub findings: Vec<Finding>,
+}
+
+/// Something in a repository that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The file, in the folder; none where something is missing of which no file tells.
+    pub file: Option<String>,
+    /// What is wrong.
+    pub what: String,
+    /// What that means, as a clause: `nothing is lost`.
+    pub effect: String,
+    /// The revisions that cannot be had: the first [`Finding::LISTED`] of them.
+    pub affects: Vec<Affected>,
+    /// Whether it is made anew by whoever needs it, so that nobody need do anything.
+    pub derived: bool,
+}
+
+impl Finding {
+    /// How many revisions a finding lists.
+    pub const LISTED: usize = 1000;
+}
+
+/// A revision of which something is lost.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Affected {
+    /// The file; none where the revision itself is lost, and nothing tells which file it changed.
+    pub path: Option<SyncPath>,
+    /// The number of the revision; none where the history cannot be counted, and for a folder.
+    pub number: Option<u64>,
+    /// The commit that made it.
+    pub commit: CommitId,
+}
+
+impl std::fmt::Display for Affected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.path, self.number) {
+            (Some(path), Some(number)) => write!(f, "{path}@{number}"),
+            (Some(path), None) => write!(f, "{path}@{}", self.commit.short()),
+            (None, _) => write!(f, "revision {}", self.commit.short()),
+        }
+    }
+}
+
+/// What `repair` did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RepairReport {
+    /// What was mended, one line each.
+    pub mended: Vec<String>,
+    /// The peers that were asked.
+    pub asked: Vec<AskedPeer>,
+    /// What could not be decided, and what a person can choose.
+    pub choices: Vec<String>,
+    /// What is found afterwards.
+    pub after: VerifyReport,
+}
+
+/// A peer that was asked for what is lost here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AskedPeer {
+    /// Its name.
+    pub peer: String,
+    /// Objects that it brought.
+    pub brought: u64,
+    /// Why it brought no more.
+    pub failed: Option<String>,
 }
 
 /// What `gc` did.

@@ -525,6 +525,9 @@ mod tests {
     #[case("a@3/b")]
     #[case("scan@2026-11-01.pdf")]
     #[case("a@2 hours")]
+    #[case("a@2 hours hence")]
+    #[case("a@2 hours ago or so")]
+    #[case("a@+2 hours ago")]
     #[case("a@99999999999999999999999")]
     #[case("a@+3")]
     fn what_is_no_revision_belongs_to_the_name(#[case] arg: &str) {
@@ -546,6 +549,7 @@ mod tests {
     #[case("a@2026-11-01 25:00", "there is no such time of day")]
     #[case("a@2026-11-01 10", "write the time of day as in")]
     #[case("a@2026-11-01 10:30+99", "the offset from UTC is written")]
+    #[case("a@2026-11-01 10:30+01:60", "the offset from UTC is written")]
     #[case("@3", "does not name a file")]
     #[case(".", "does not name a file")]
     #[case("../x@3", "is outside the folder")]

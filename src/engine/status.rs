@@ -53,6 +53,7 @@ impl Folder {
             left_out: scan.left_out.iter().map(LeftOut::from).collect(),
             conflicts: super::conflicts::in_table(&table),
             pending: head != applied,
+            held: self.held()?,
             peers: self.known_of(peers)?,
         })
     }

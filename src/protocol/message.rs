@@ -10,6 +10,8 @@ use crate::id::{CommitId, DeviceId, FolderId, ReplicaId};
 
 /// How many commits `Hello`, `Located` and `Common` may list.
 pub const HAVE_LIMIT: usize = 256;
+/// How many commits `Hello` may want once more.
+pub const WANTED_LIMIT: usize = 256;
 /// How many prerequisites a bundle may have.
 pub const PREREQUISITE_LIMIT: usize = 1024;
 /// The longest text for people in bytes: of `Notice`, `Rejected` and `Fault`.
@@ -87,6 +89,8 @@ pub struct Hello {
     pub receives: bool,
     /// The largest bundle that it takes, in bytes.
     pub bundle_limit: u64,
+    /// For a repair: the other side's commits whose contents it has lost, parents first, and wants once more.
+    pub wanted: Vec<CommitId>,
 }
 
 /// Asks for samples of the other side's history between two of its commits.
@@ -109,6 +113,8 @@ pub struct Offer {
     pub bytes: Option<u64>,
     /// The head that they lead up to.
     pub head: Option<CommitId>,
+    /// The revision that the receiver is known to have had, where its head is older: it was restored from a backup.
+    pub restored: Option<CommitId>,
 }
 
 /// A bundle begins.
@@ -318,7 +324,8 @@ impl Hello {
             let why = format!("is `{}`, which is no plain name", printable(&self.device_name));
             return Err(BadField { field: "device_name", why });
         }
-        at_most("have", &self.have, HAVE_LIMIT)
+        at_most("have", &self.have, HAVE_LIMIT)?;
+        at_most("wanted", &self.wanted, WANTED_LIMIT)
     }
 }
 

@@ -65,6 +65,9 @@
 //! samples between one that it lacks and an older one that it has. `Common` ends its search; it may be empty (all is
 //! to be sent).
 //!
+//! An `Offer` tells the other side, where its head is older than it is known to have been (`restored`), which revision
+//! it had: it was restored from a backup.
+//!
 //! **Transfer.** Bundles may be sent back to back, without waiting for answers, up to [`WINDOW`] of them unanswered.
 //! No bundle may be larger than the receiver's `bundle_limit`. A bundle of zero revisions is an *instalment*: its commit
 //! is for no history, it brings contents of a revision to come. A receiver lists the last one that it holds in `have`. `Stored` MUST be said only when the bundle's data, its
@@ -73,6 +76,12 @@
 //! way is rejected too. The opposite direction goes on. A side whose `Hello` says that it does not send sends no
 //! bundles, and none are sent to a side that says that it does not receive: it still says `Offer` (nothing) and
 //! `SentAll`.
+//!
+//! **Repair.** A side that has lost contents names, in `Hello`, the commits that brought them (`wanted`). It sends
+//! nothing in such a session. The other side, if it sends to it at all, sends in place of what is new: what each of
+//! those commits brings, as far as its own head reaches them, and the commits that lead up to them from `Common`. One
+//! that does not know the field sends everything that leads from `Common` to its head: more, and of the same use.
+//! Nothing is merged; `Merged` names no head.
 //!
 //! **End.** `Merged` says what the head is after the merge, and that disk and repository hold it. The heads are equal
 //! when nothing went wrong and nothing changed meanwhile. After both `Merged`s the session has succeeded; `Bye` lets
@@ -128,6 +137,6 @@ pub use error::{Party, ProtocolError};
 pub use frame::{Kind, PREAMBLE};
 pub use message::{
     BundleBegin, BundleEnd, Fault, FaultCode, HAVE_LIMIT, Hello, Locate, Merged, Message, Offer, PREREQUISITE_LIMIT,
-    RejectCode, Rejected, Stored, TEXT_LIMIT, cut, printable,
+    RejectCode, Rejected, Stored, TEXT_LIMIT, WANTED_LIMIT, cut, printable,
 };
 pub use session::{NOTICES, Phase, SEARCHES, Session, VERSION, WINDOW};

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::message::{
     BundleBegin, BundleEnd, Fault, FaultCode, HAVE_LIMIT, Hello, Locate, Merged, Message, Offer, PREREQUISITE_LIMIT,
-    RejectCode, Rejected, Stored, TEXT_LIMIT,
+    RejectCode, Rejected, Stored, TEXT_LIMIT, WANTED_LIMIT,
 };
 use crate::id::{CommitId, DeviceId, FolderId, ReplicaId};
 
@@ -29,6 +29,7 @@ pub(super) fn hello() -> Hello {
         sends: true,
         receives: true,
         bundle_limit: 1 << 30,
+        wanted: Vec::new(),
     }
 }
 
@@ -43,6 +44,7 @@ pub(super) fn each() -> Vec<(&'static str, Message)> {
         device_name: "Büro".to_owned(),
         ..hello()
     };
+    let repairing = Hello { head: None, have: Vec::new(), sends: false, wanted: vec![commit(1), commit(3)], ..hello() };
     let begin = BundleBegin {
         number: 1,
         prerequisites: vec![commit(1), commit(2)],
@@ -53,6 +55,7 @@ pub(super) fn each() -> Vec<(&'static str, Message)> {
     vec![
         ("hello", Message::Hello(Box::new(hello()))),
         ("hello-new", Message::Hello(Box::new(new))),
+        ("hello-repairing", Message::Hello(Box::new(repairing))),
         ("locate", Message::Locate(Locate { newer: commit(9), older: Some(commit(1)) })),
         ("locate-from-the-beginning", Message::Locate(Locate { newer: commit(9), older: None })),
         ("located", Message::Located(vec![commit(8), commit(7)])),
@@ -60,9 +63,28 @@ pub(super) fn each() -> Vec<(&'static str, Message)> {
         ("common-nothing", Message::Common(Vec::new())),
         (
             "offer",
-            Message::Offer(Offer { bundles: Some(2), revisions: 1300, bytes: Some(1 << 33), head: Some(commit(3)) }),
+            Message::Offer(Offer {
+                bundles: Some(2),
+                revisions: 1300,
+                bytes: Some(1 << 33),
+                head: Some(commit(3)),
+                restored: None,
+            }),
         ),
-        ("offer-nothing", Message::Offer(Offer { bundles: None, revisions: 0, bytes: None, head: None })),
+        (
+            "offer-nothing",
+            Message::Offer(Offer { bundles: None, revisions: 0, bytes: None, head: None, restored: None }),
+        ),
+        (
+            "offer-restored",
+            Message::Offer(Offer {
+                bundles: None,
+                revisions: 7,
+                bytes: None,
+                head: Some(commit(3)),
+                restored: Some(commit(2)),
+            }),
+        ),
         ("bundle-begin", Message::BundleBegin(begin)),
         ("bundle-data", Message::BundleData(b"the bytes of a bundle\0\xff".to_vec())),
         ("bundle-end", Message::BundleEnd(BundleEnd { bytes: 70_000, sha256: [0x5a; 32] })),
@@ -88,6 +110,7 @@ pub(super) fn largest() -> Vec<Message> {
     hello.software = "s".repeat(255);
     hello.device_name = "n".repeat(255);
     hello.have.clone_from(&have);
+    hello.wanted = vec![commit(0xff); WANTED_LIMIT];
     hello.bundle_limit = u64::MAX;
     let begin = BundleBegin {
         number: u32::MAX,
@@ -124,7 +147,7 @@ prop_compose! {
     fn any_hello()(
         versions in (1..=u16::MAX, any::<u16>()), software in any_text(), device: [u8; 32], name in "[a-zäöü ]{1,20}",
         replica: [u8; 16], folder in option::of(any::<[u8; 16]>()), flags: [bool; 4], head in option::of(any_commit()),
-        have in any_commits(), bundle_limit: u64,
+        have in any_commits(), bundle_limit: u64, wanted in any_commits(),
     ) -> Hello {
         Hello {
             version_min: versions.0,
@@ -141,6 +164,7 @@ prop_compose! {
             sends: flags[2],
             receives: flags[3],
             bundle_limit,
+            wanted,
         }
     }
 }
@@ -153,8 +177,15 @@ pub(super) fn any_message() -> impl Strategy<Value = Message> {
         (any_commit(), head()).prop_map(|(newer, older)| Message::Locate(Locate { newer, older })),
         any_commits().prop_map(Message::Located),
         any_commits().prop_map(Message::Common),
-        (any::<Option<u32>>(), any::<u64>(), any::<Option<u64>>(), head())
-            .prop_map(|(bundles, revisions, bytes, head)| Message::Offer(Offer { bundles, revisions, bytes, head })),
+        (any::<Option<u32>>(), any::<u64>(), any::<Option<u64>>(), head(), head()).prop_map(
+            |(bundles, revisions, bytes, head, restored)| Message::Offer(Offer {
+                bundles,
+                revisions,
+                bytes,
+                head,
+                restored
+            })
+        ),
         (any::<u32>(), any_commits(), any_commit(), any::<u64>(), any::<Option<u64>>()).prop_map(
             |(number, prerequisites, tip, revisions, bytes_hint)| Message::BundleBegin(BundleBegin {
                 number,

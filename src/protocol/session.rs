@@ -494,7 +494,7 @@ pub(super) mod tests {
     }
 
     fn offer() -> Message {
-        Message::Offer(Offer { bundles: None, revisions: 0, bytes: None, head: None })
+        Message::Offer(Offer { bundles: None, revisions: 0, bytes: None, head: None, restored: None })
     }
 
     fn sent_all() -> Message {
@@ -595,7 +595,13 @@ pub(super) mod tests {
         t.a(&Message::Located(vec![commit(8), commit(7)]));
         t.b(&Message::Working);
         t.b(&common());
-        t.a(&Message::Offer(Offer { bundles: Some(2), revisions: 20, bytes: None, head: Some(commit(2)) }));
+        t.a(&Message::Offer(Offer {
+            bundles: Some(2),
+            revisions: 20,
+            bytes: None,
+            head: Some(commit(2)),
+            restored: None,
+        }));
         t.b(&offer());
         t.bundle(1, b"first");
         t.a.send(&begin(2)).unwrap();
@@ -642,6 +648,19 @@ pub(super) mod tests {
             "Hello Common Located Offer BundleBegin BundleData BundleEnd BundleBegin BundleData Stored BundleData \
              BundleEnd SentAll Merged Bye"
         );
+    }
+
+    #[test]
+    fn who_has_said_goodbye_waits_for_the_other() {
+        let mut talk = Talk::sending();
+        for message in [sent_all(), merged()] {
+            talk.a(&message);
+            talk.b(&message);
+        }
+        talk.b(&Message::Bye);
+        assert!(talk.a.succeeded() && !talk.a.is_finished() && !talk.b.is_finished());
+        talk.a(&Message::Bye);
+        assert!(talk.a.is_finished() && talk.b.is_finished());
     }
 
     proptest! {
@@ -716,6 +735,7 @@ pub(super) mod tests {
     fn a_side_may_hear_who_asks_before_it_says_who_it_is() {
         let mut dialer = Session::new(hello(0xa)).unwrap();
         let mut listener = Session::accept();
+        assert!(matches!(dialer.send(&common()), Err(ProtocolError::OutOfOrder { who: Party::Us, .. })));
         let hears = |session: &mut Session, output: Vec<u8>| session.receive(&mut &output[..]);
         assert!(matches!(hears(&mut listener, dialer.take_output()), Ok(Some(Message::Hello(_)))));
         assert!(matches!(listener.send(&common()), Err(ProtocolError::OutOfOrder { who: Party::Us, .. })));
@@ -829,6 +849,8 @@ pub(super) mod tests {
         let Message::BundleBegin(announced) = begin(1) else { unreachable!() };
         let announced = Message::BundleBegin(BundleBegin { bytes_hint: Some(LIMIT + 1), ..announced });
         assert_eq!(Talk::sending().b_refuses(&announced), too_large);
+        let Message::BundleBegin(announced) = begin(1) else { unreachable!() };
+        Talk::sending().a(&Message::BundleBegin(BundleBegin { bytes_hint: Some(LIMIT), ..announced }));
     }
 
     #[test]

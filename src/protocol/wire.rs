@@ -46,6 +46,8 @@ struct Hello {
     receives: bool,
     #[n(13)]
     bundle_limit: u64,
+    #[n(14)]
+    wanted: Option<ByteVec>,
 }
 
 #[derive(Encode, Decode)]
@@ -76,6 +78,8 @@ struct Offer {
     bytes: Option<u64>,
     #[n(3)]
     head: Option<Commit>,
+    #[n(4)]
+    restored: Option<Commit>,
 }
 
 #[derive(Encode, Decode)]
@@ -214,6 +218,20 @@ fn map<'b, T: Decode<'b, ()>>(payload: &'b [u8]) -> Result<T, Unreadable> {
     }
 }
 
+impl Message {
+    /// The whole frame that says it.
+    pub fn encode(&self) -> Result<Vec<u8>, ProtocolError> {
+        let mut frame = Vec::new();
+        encode(self, &mut frame)?;
+        Ok(frame)
+    }
+
+    /// What the payload of a frame of this kind says.
+    pub fn decode(kind: Kind, payload: Vec<u8>) -> Result<Self, ProtocolError> {
+        decode(kind, payload)
+    }
+}
+
 /// The message in the payload of a frame.
 pub(super) fn decode(kind: Kind, payload: Vec<u8>) -> Result<Message, ProtocolError> {
     read(kind, payload).map_err(|unreadable| match unreadable {
@@ -241,6 +259,7 @@ fn read(kind: Kind, payload: Vec<u8>) -> Result<Message, Unreadable> {
                 sends: hello.sends,
                 receives: hello.receives,
                 bundle_limit: hello.bundle_limit,
+                wanted: hello.wanted.map_or(Ok(Vec::new()), |wanted| commit_ids("wanted", &wanted))?,
             }))
         }
         Kind::Locate => {
@@ -250,8 +269,9 @@ fn read(kind: Kind, payload: Vec<u8>) -> Result<Message, Unreadable> {
         Kind::Located => Message::Located(commit_ids("have", &map::<Have>(&payload)?.have)?),
         Kind::Common => Message::Common(commit_ids("have", &map::<Have>(&payload)?.have)?),
         Kind::Offer => {
-            let Offer { bundles, revisions, bytes, head } = map(&payload)?;
-            Message::Offer(message::Offer { bundles, revisions, bytes, head: head.map(commit_id) })
+            let Offer { bundles, revisions, bytes, head, restored } = map(&payload)?;
+            let (head, restored) = (head.map(commit_id), restored.map(commit_id));
+            Message::Offer(message::Offer { bundles, revisions, bytes, head, restored })
         }
         Kind::BundleBegin => {
             let BundleBegin { number, prerequisites, tip, revisions, bytes_hint } = map(&payload)?;
@@ -315,6 +335,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> Result<(), Protoco
                 sends: hello.sends,
                 receives: hello.receives,
                 bundle_limit: hello.bundle_limit,
+                wanted: (!hello.wanted.is_empty()).then(|| commits(&hello.wanted)),
             },
             out,
         ),
@@ -322,8 +343,9 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) -> Result<(), Protoco
             frame(kind, &Locate { newer: commit(locate.newer), older: locate.older.map(commit) }, out);
         }
         Message::Located(have) | Message::Common(have) => frame(kind, &Have { have: commits(have) }, out),
-        Message::Offer(message::Offer { bundles, revisions, bytes, head }) => {
-            let offer = Offer { bundles: *bundles, revisions: *revisions, bytes: *bytes, head: head.map(commit) };
+        Message::Offer(message::Offer { bundles, revisions, bytes, head, restored }) => {
+            let (head, restored) = (head.map(commit), restored.map(commit));
+            let offer = Offer { bundles: *bundles, revisions: *revisions, bytes: *bytes, head, restored };
             frame(kind, &offer, out);
         }
         Message::BundleBegin(begin) => frame(

@@ -84,6 +84,23 @@ impl Commit {
     }
 }
 
+/// Whether git's own check (`git fsck`) takes this for an author or a committer: `name <address> seconds +zone`.
+pub(super) fn is_signature(text: &[u8]) -> bool {
+    let who = |text: &[u8]| -> Option<usize> {
+        let open = text.iter().position(|byte| matches!(byte, b'<' | b'>'))?;
+        let close = open + 1 + text[open + 1..].iter().position(|byte| matches!(byte, b'<' | b'>'))?;
+        (text[open] == b'<' && text[close] == b'>' && open > 0 && text[open - 1] == b' ').then_some(close)
+    };
+    let when = |text: &[u8]| -> Option<()> {
+        let (time, zone) = std::str::from_utf8(text).ok()?.strip_prefix(' ')?.split_once(' ')?;
+        let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let time_is_one = plain(time) && (time == "0" || !time.starts_with('0')) && time.parse::<i64>().is_ok();
+        let zone_is_one = zone.len() == 5 && zone.strip_prefix(['+', '-']).is_some_and(plain);
+        (time_is_one && zone_is_one).then_some(())
+    };
+    who(text).is_some_and(|close| when(&text[close + 1..]).is_some())
+}
+
 /// A name without what git does not allow in one.
 fn tame(name: &str) -> String {
     let name: String = name.chars().filter(|&c| !matches!(c, '<' | '>' | '\n' | '\0')).collect();
@@ -94,6 +111,39 @@ fn tame(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("a <a> 1 +0000", true)]
+    #[case("A. U. Thor <> 1795176000 -1130", true)]
+    #[case(" <a@b> 0 +0000", true)]
+    #[case("a <a> 01 +0000", false)]
+    #[case("a <a> -1 +0000", false)]
+    #[case("a <a> 99999999999999999999 +0000", false)]
+    #[case("a <a> now +0000", false)]
+    #[case("a <a> 1 0000", false)]
+    #[case("a <a> 1 +000", false)]
+    #[case("a <a>1 +0000", false)]
+    #[case("a<a> 1 +0000", false)]
+    #[case("<a> 1 +0000", false)]
+    #[case("a> <a> 1 +0000", false)]
+    #[case("a <<a> 1 +0000", false)]
+    #[case("a <a", false)]
+    #[case("", false)]
+    fn signatures_are_those_that_git_takes(#[case] text: &str, #[case] good: bool) {
+        assert_eq!(is_signature(text.as_bytes()), good);
+        let dir = crate::store::pack::testing::repository().0;
+        let commit = format!("tree {}\nauthor {text}\ncommitter {text}\n\nx\n", TreeId::EMPTY);
+        std::fs::write(dir.path().join("commit"), commit).expect("writable");
+        let git = |args: &[&str]| {
+            let output = std::process::Command::new("git").args(args).current_dir(dir.path()).output();
+            let output = output.expect("git runs");
+            (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        git(&["hash-object", "-w", "-t", "tree", "/dev/null"]);
+        let (_, id) = git(&["hash-object", "-w", "--literally", "-t", "commit", "commit"]);
+        assert_eq!(git(&["fsck", "--strict", "--no-dangling", &id]).0, good, "git says so");
+    }
 
     fn commit() -> Commit {
         let who = |name: &str, time| Signature { name: name.to_owned(), email: "ab@foldersync".to_owned(), time };

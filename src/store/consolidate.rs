@@ -20,6 +20,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::durable;
 use super::durable::sync_dir;
 use super::error::StoreError;
 use super::objects::{ObjectKind, Objects, object_id};
@@ -238,13 +239,7 @@ impl<'a> Gathering<'a> {
 /// Removes a pack: first its index, so that nobody finds it, then the rest.
 fn remove(pack: &Path) -> Result<(), StoreError> {
     for ending in ["idx", "pack", "rev", "bitmap"] {
-        let path = pack.with_extension(ending);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StoreError::io("remove", &path)(error));
-            }
-            _ => {}
-        }
+        durable::remove(&pack.with_extension(ending))?;
     }
     Ok(())
 }
@@ -257,7 +252,7 @@ fn sweep_markers(dir: &Path) -> Result<(), StoreError> {
         if let Some(pack) = pack
             && !dir.join(format!("{pack}.pack")).exists()
         {
-            fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+            durable::remove(&path)?;
         }
     }
     Ok(())
@@ -298,12 +293,7 @@ pub fn gather_loose(objects_dir: &Path, at_least: usize, monitor: &dyn Monitor) 
     monitor.end(Stage::Gather);
     let Some(finished) = writer.finish_as(Order::None)? else { return Ok(Gathered::default()) };
     for path in &done {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StoreError::io("remove", path)(error));
-            }
-            _ => {}
-        }
+        durable::remove(path)?;
     }
     Ok(Gathered { before: done.len() as u64, after: 1, objects: finished.objects, bytes: finished.bytes })
 }

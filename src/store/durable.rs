@@ -8,7 +8,7 @@
 //! [`remove_leftovers`] removes under the folder's lock; or a lock file of git's kind, see [`super::lock`].
 //!
 //! The number of syncs is part of the promise, since they are what small work waits for: one for each file and one
-//! for each folder that changed. Tests count them, and cut the work off before each step (`record`).
+//! for each folder that changed. Tests count them, and cut the work off before each step (see [`crate::disk`]).
 //!
 //! Must not: know what the files mean.
 
@@ -18,37 +18,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
+use crate::disk::{Step, step};
 
 /// How the names of files that are not finished begin.
 pub const TEMP_PREFIX: &str = ".tmp-";
 /// How the names of unfinished packs and their indexes begin: so that `git gc` would remove them too.
 pub const PACK_TEMP_PREFIX: &str = "tmp_foldersync_";
-
-/// A step that changes the disk or makes a change last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// A file got content.
-    Write,
-    /// A file's content was made to last.
-    Sync,
-    /// A file was renamed to this.
-    Rename,
-    /// A folder was made.
-    CreateDir,
-    /// The names in a folder were made to last.
-    SyncDir,
-    /// A file was removed.
-    Remove,
-}
-
-#[cfg(not(test))]
-#[expect(clippy::unnecessary_wraps, reason = "tests let it fail")]
-const fn step(_: Step, _: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(test)]
-use record::step;
 
 /// A file that is being written in the private folder, to be published under its name when it is whole. Dropped
 /// before that, it is removed.
@@ -58,7 +33,7 @@ pub struct Temp(tempfile::NamedTempFile);
 impl Temp {
     /// A new, empty file `.tmp-…` in `dir`, which must be on the file system of where it will be published.
     pub fn new_in(dir: &Path) -> Result<Self, StoreError> {
-        step(Step::Write, dir).map_err(StoreError::io("write", dir))?;
+        step(Step::Write, || dir).map_err(StoreError::io("write", dir))?;
         let mut builder = tempfile::Builder::new();
         // The mode is still cut by the umask, as with git's own files.
         let builder = builder.prefix(TEMP_PREFIX).permissions(Permissions::from_mode(0o666));
@@ -74,16 +49,21 @@ impl Temp {
     pub fn path(&self) -> &Path {
         self.0.path()
     }
+
+    /// Gives it its name, over whatever had it, though it may be lost in a power cut: for what can be made anew.
+    pub(crate) fn rename_to(self, to: &Path) -> Result<(), StoreError> {
+        persist(self.0, to)
+    }
 }
 
 /// Makes a file's content last.
 pub fn sync_file(file: &File, path: &Path) -> Result<(), StoreError> {
-    step(Step::Sync, path).and_then(|()| file.sync_all()).map_err(StoreError::io("sync", path))
+    step(Step::Sync, || path).and_then(|()| file.sync_all()).map_err(StoreError::io("sync", path))
 }
 
 /// Makes the names in a folder last. File systems that know no such thing say so, and are believed.
 pub fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    let synced = step(Step::SyncDir, dir).and_then(|()| File::open(dir)).and_then(|dir| match dir.sync_all() {
+    let synced = step(Step::SyncDir, || dir).and_then(|()| File::open(dir)).and_then(|dir| match dir.sync_all() {
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         result => result,
     });
@@ -99,7 +79,7 @@ pub fn create_dirs(top: &Path, dir: &Path) -> Result<(), StoreError> {
     let gone = || StoreError::io("find", top)(io::ErrorKind::NotFound.into());
     let parent = dir.parent().filter(|_| dir != top).ok_or_else(gone)?;
     create_dirs(top, parent)?;
-    match step(Step::CreateDir, dir).and_then(|()| fs::create_dir(dir)) {
+    match step(Step::CreateDir, || dir).and_then(|()| fs::create_dir(dir)) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(error) => Err(StoreError::io("make the folder", dir)(error)),
         Ok(()) => sync_dir(parent),
@@ -108,12 +88,18 @@ pub fn create_dirs(top: &Path, dir: &Path) -> Result<(), StoreError> {
 
 /// Gives a file its name, over whatever had it; lasting only once the folder is synced.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
-    step(Step::Rename, to).and_then(|()| fs::rename(from, to)).map_err(StoreError::io("rename a file to", to))
+    step(Step::Rename, || to).and_then(|()| fs::rename(from, to)).map_err(StoreError::io("rename a file to", to))
+}
+
+/// Gives a temporary file its name, over whatever had it; lasting only once the folder is synced.
+pub(crate) fn persist(file: tempfile::NamedTempFile, to: &Path) -> Result<(), StoreError> {
+    let renamed = step(Step::Rename, || to).and_then(|()| file.persist(to).map_err(|error| error.error));
+    renamed.map(drop).map_err(StoreError::io("rename a file to", to))
 }
 
 /// Removes a file if it is there; lasting only once the folder is synced. Returns whether it was there.
 pub(crate) fn remove(path: &Path) -> Result<bool, StoreError> {
-    match step(Step::Remove, path).and_then(|()| fs::remove_file(path)) {
+    match step(Step::Remove, || path).and_then(|()| fs::remove_file(path)) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
         Err(error) => Err(StoreError::io("remove", path)(error)),
@@ -122,7 +108,7 @@ pub(crate) fn remove(path: &Path) -> Result<bool, StoreError> {
 
 /// Writes all of `bytes` to a file that was just opened.
 pub(crate) fn fill(file: &mut File, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    step(Step::Write, path).and_then(|()| file.write_all(bytes)).map_err(StoreError::io("write", path))
+    step(Step::Write, || path).and_then(|()| file.write_all(bytes)).map_err(StoreError::io("write", path))
 }
 
 /// Gives a finished file its name.
@@ -138,9 +124,7 @@ pub fn publish_all(files: Vec<(Temp, PathBuf)>) -> Result<(), StoreError> {
     }
     let mut dirs = Dirs::default();
     for (temp, to) in files {
-        rename(temp.path(), &to)?;
-        // Its old name is gone; nothing is left to be removed.
-        temp.0.into_temp_path().keep().map_err(|error| StoreError::io("keep", &to)(error.error))?;
+        persist(temp.0, &to)?;
         dirs.changed(&to);
     }
     dirs.sync()
@@ -194,59 +178,10 @@ pub fn remove_leftovers(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Watching the steps, and cutting the work off before one of them as a kill would. It sees the steps of the thread
-/// that asks, so tests may run beside each other.
-#[cfg(test)]
-pub(crate) mod record {
-    use std::cell::RefCell;
-    use std::io;
-    use std::path::Path;
-
-    use super::Step;
-
-    #[derive(Default)]
-    struct Recorder {
-        steps: Vec<(Step, String)>,
-        allowed: Option<usize>,
-    }
-
-    thread_local!(static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) });
-
-    /// Called before each step.
-    pub(super) fn step(step: Step, path: &Path) -> io::Result<()> {
-        RECORDER.with_borrow_mut(|recorder| {
-            let Some(recorder) = recorder else { return Ok(()) };
-            if recorder.allowed == Some(recorder.steps.len()) {
-                return Err(io::Error::other("killed by a test"));
-            }
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let name = if name.starts_with(super::TEMP_PREFIX) { super::TEMP_PREFIX.into() } else { name };
-            recorder.steps.push((step, name.into_owned()));
-            Ok(())
-        })
-    }
-
-    /// The result of `work`, and its steps with the last name of the path of each.
-    pub(crate) fn steps<T>(work: impl FnOnce() -> T) -> (T, Vec<(Step, String)>) {
-        run(None, work)
-    }
-
-    /// The result of `work` when only the first `allowed` steps happen, and whether there were more.
-    pub(crate) fn kill_after<T>(allowed: usize, work: impl FnOnce() -> T) -> (T, bool) {
-        let (result, steps) = run(Some(allowed), work);
-        (result, steps.len() >= allowed)
-    }
-
-    fn run<T>(allowed: Option<usize>, work: impl FnOnce() -> T) -> (T, Vec<(Step, String)>) {
-        RECORDER.set(Some(Recorder { allowed, ..Recorder::default() }));
-        let result = work();
-        (result, RECORDER.take().expect("set above").steps)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::record;
 
     fn name(step: Step, name: &str) -> (Step, String) {
         (step, name.to_owned())

@@ -5,7 +5,7 @@
 //! of a million commits. The file holds only facts about commits, which never change: when it is missing, damaged or
 //! behind, what it lacks is read from the commits themselves, and whoever had to read many writes it anew when it is
 //! dropped (beside, then renamed over; it is not synced, since a torn one is noticed by its checksum). It is never the
-//! truth.
+//! truth. All who ask at one time share one copy of it in memory.
 //!
 //! The file: `FSGRAPH1`, then as little-endian `u32` the number of commits and of further parents; the ids, sorted; a
 //! generation each; two parents each, as places in that order; the further parents; CRC-32 of all that. No parent is
@@ -17,6 +17,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::error::StoreError;
 use super::objects::{ObjectKind, Objects};
@@ -34,20 +35,27 @@ const WORTH_SAVING_SHARE: usize = 1024;
 /// The graph of commits of one repository; for one thread, as its [`Objects`].
 pub struct Graph {
     objects: Objects,
-    file: Option<PathBuf>,
+    file: Option<Arc<GraphFile>>,
     state: RefCell<State>,
+}
+
+/// The file that keeps the graph of one repository, in memory for as long as somebody needs it.
+#[derive(Debug)]
+pub struct GraphFile {
+    path: PathBuf,
+    read: Mutex<Weak<Filed>>,
 }
 
 /// Commits are numbered: first those in the file, in its order, then those read since.
 #[derive(Default)]
 struct State {
     opened: bool,
-    filed: Filed,
+    filed: Arc<Filed>,
     young: Young,
 }
 
 /// What the file holds.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Filed {
     bytes: Vec<u8>,
     count: usize,
@@ -63,6 +71,36 @@ struct Young {
     /// From the first bytes of an id to the youngest commit that begins so; `next` leads to the others.
     by_prefix: HashMap<u32, u32>,
     next: Vec<u32>,
+}
+
+impl GraphFile {
+    /// The file at `path`, which need not exist.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, read: Mutex::default() }
+    }
+
+    /// What it holds. Missing, unreadable and damaged come to the same: the commits are read instead.
+    fn load(&self) -> Arc<Filed> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.upgrade().unwrap_or_else(|| {
+            let filed = Arc::new(fs::read(&self.path).ok().and_then(Filed::parse).unwrap_or_default());
+            *read = Arc::downgrade(&filed);
+            filed
+        })
+    }
+
+    fn save(&self, state: &State) -> Result<(), StoreError> {
+        let path = &self.path;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(StoreError::io("write", path))?;
+        let mut out = BufWriter::new(file.as_file_mut());
+        state.write(&mut out).and_then(|()| out.flush()).map_err(StoreError::io("write", path))?;
+        drop(out);
+        file.persist(path).map_err(|error| error.error).map_err(StoreError::io("write", path))?;
+        // Who asks from now on reads the new one, also while somebody still holds the old.
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Weak::new();
+        Ok(())
+    }
 }
 
 impl Filed {
@@ -159,11 +197,10 @@ impl Young {
 }
 
 impl State {
-    fn open(&mut self, file: Option<&Path>) {
+    fn open(&mut self, file: Option<&GraphFile>) {
         if !self.opened {
             self.opened = true;
-            // Missing, unreadable and damaged come to the same: the commits are read instead.
-            self.filed = file.and_then(|file| fs::read(file).ok()).and_then(Filed::parse).unwrap_or_default();
+            self.filed = file.map(GraphFile::load).unwrap_or_default();
         }
     }
 
@@ -426,9 +463,14 @@ impl Graph {
         Self::open(objects, None)
     }
 
-    /// The graph of the commits in `objects`, with what `file` has kept of it. The file need not exist.
-    pub fn open(objects: Objects, file: Option<PathBuf>) -> Self {
+    /// The graph of the commits in `objects`, with what `file` has kept of it.
+    pub fn open(objects: Objects, file: Option<Arc<GraphFile>>) -> Self {
         Self { objects, file, state: RefCell::default() }
+    }
+
+    /// Whether a file of a graph is damaged. One that is, is as good as none.
+    pub fn is_damaged(file: &Path) -> bool {
+        fs::read(file).is_ok_and(|bytes| Filed::parse(bytes).is_none())
     }
 
     /// Makes the commits known, then asks.
@@ -546,17 +588,6 @@ impl Graph {
             heads
         })
     }
-
-    fn save(&self, state: &State) -> Result<(), StoreError> {
-        let Some(path) = &self.file else { return Ok(()) };
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(StoreError::io("write", path))?;
-        let mut out = BufWriter::new(file.as_file_mut());
-        state.write(&mut out).and_then(|()| out.flush()).map_err(StoreError::io("write", path))?;
-        drop(out);
-        file.persist(path).map_err(|error| error.error).map_err(StoreError::io("write", path))?;
-        Ok(())
-    }
 }
 
 impl Drop for Graph {
@@ -564,8 +595,11 @@ impl Drop for Graph {
     fn drop(&mut self) {
         let state = self.state.take();
         let worth = WORTH_SAVING.max(state.filed.count / WORTH_SAVING_SHARE);
-        if state.young.ids.len() >= worth && !std::thread::panicking() {
-            drop(self.save(&state));
+        if let Some(file) = &self.file
+            && state.young.ids.len() >= worth
+            && !std::thread::panicking()
+        {
+            drop(file.save(&state));
         }
     }
 }
@@ -710,17 +744,17 @@ mod tests {
         ) {
             let repository = Repository::new(&parents, &dates);
             let (tips, hidden) = (repository.pick(&tips), repository.pick(&hidden));
-            let file = repository.folder.path().join("graph");
+            let file = Arc::new(GraphFile::new(repository.folder.path().join("graph")));
             let graph = Graph::open(repository.objects(), Some(file.clone()));
             check(&repository, &graph, &tips, &hidden);
 
             // The same with some of it from the file, and with what then is in the file.
             let part = Graph::open(repository.objects(), Some(file.clone()));
             part.generation(repository.ids[filed.index(repository.ids.len())]).unwrap();
-            part.save(&part.state.borrow()).unwrap();
+            file.save(&part.state.borrow()).unwrap();
             let graph = Graph::open(repository.objects(), Some(file.clone()));
             check(&repository, &graph, &tips, &hidden);
-            graph.save(&graph.state.borrow()).unwrap();
+            file.save(&graph.state.borrow()).unwrap();
             let graph = Graph::open(repository.objects(), Some(file));
             check(&repository, &graph, &tips, &hidden);
         }
@@ -751,28 +785,46 @@ mod tests {
     fn who_had_to_read_many_commits_leaves_a_file() {
         let chain = |count: usize| (0..count).map(|n| n.checked_sub(1).into_iter().collect()).collect::<Vec<_>>();
         let repository = Repository::new(&chain(700), &[0; 700]);
-        let file = repository.folder.path().join("graph");
+        let file = Arc::new(GraphFile::new(repository.folder.path().join("graph")));
         let filed_after = |reads: usize| {
             let graph = Graph::open(repository.objects(), Some(file.clone()));
             graph.generation(repository.ids[reads - 1]).unwrap();
             drop(graph);
-            fs::read(&file).ok().and_then(Filed::parse).unwrap_or_default().count
+            fs::read(&file.path).ok().and_then(Filed::parse).unwrap_or_default().count
         };
         assert_eq!([10, 300, 400, 700].map(filed_after), [0, 300, 300, 700]);
+    }
+
+    #[test]
+    fn who_asks_at_one_time_shares_one_copy_until_a_newer_one_is_written() {
+        let repository = Repository::new(&[vec![], vec![0]], &[0; 2]);
+        let file = Arc::new(GraphFile::new(repository.folder.path().join("graph")));
+        let graphs = [0, 1].map(|at| {
+            let graph = Graph::open(repository.objects(), Some(file.clone()));
+            graph.generation(repository.ids[at]).unwrap();
+            graph
+        });
+        let filed = |graph: &Graph| graph.state.borrow().filed.clone();
+        assert!(Arc::ptr_eq(&filed(&graphs[0]), &filed(&graphs[1])));
+        file.save(&graphs[1].state.borrow()).unwrap();
+        let later = Graph::open(repository.objects(), Some(file));
+        later.generation(repository.ids[1]).unwrap();
+        assert_eq!([filed(&later).count, filed(&graphs[0]).count], [2, 0]);
     }
 
     #[test]
     fn a_damaged_file_is_passed_over() {
         let parents: Vec<_> = (0..10usize).map(|n| n.checked_sub(1).into_iter().collect()).collect();
         let repository = Repository::new(&parents, &[0; 10]);
-        let file = repository.folder.path().join("graph");
+        let file = Arc::new(GraphFile::new(repository.folder.path().join("graph")));
         let tip = repository.ids[9];
         let graph = Graph::open(repository.objects(), Some(file.clone()));
         graph.generation(tip).unwrap();
-        graph.save(&graph.state.borrow()).unwrap();
-        let whole = fs::read(&file).unwrap();
+        file.save(&graph.state.borrow()).unwrap();
+        drop(graph);
+        let whole = fs::read(&file.path).unwrap();
         let known = |bytes: &[u8]| {
-            fs::write(&file, bytes).unwrap();
+            fs::write(&file.path, bytes).unwrap();
             let graph = Graph::open(repository.objects(), Some(file.clone()));
             assert_eq!(graph.generation(tip).unwrap(), 10);
             graph.state.take().filed.count

@@ -2,15 +2,17 @@
 //!
 //! It is read in every version that git writes (2, 3 and 4) and written in version 2, with git's own stat fields, so
 //! that `git status` is clean right after a capture and a `git add` of a person's is no loss. What git has no place
-//! for, the rows of empty folders, is in a file beside it, `foldersync/empty-folders`, which names the checksum of the
-//! index that it belongs to: when git has rewritten the index, it belongs to none, and the table says that it does not
-//! know the empty folders. (An extension inside the index would make every git command print that it ignores it.)
+//! for, the rows of empty folders and the revision that was applied, is in a file beside it,
+//! `foldersync/empty-folders`, which names the checksum of the index that it belongs to: when git has rewritten the
+//! index, it belongs to none, and the table says that it does not know the empty folders. (An extension inside the
+//! index would make every git command print that it ignores it.)
 //!
 //! **It is a cache.** What cannot be read (missing, empty, torn, of a strange form) is an empty table with the reason,
 //! never an error: everything is then read again. So after a kill or a power cut only two things matter: that a torn
 //! file is recognised (its checksum), and that none is taken for newer than it is. It is written through git's lock
 //! and synced before its rename, one sync; the folder is not synced: if the old index comes back after a power cut, its
-//! fingerprints do not fit what has changed since, and that is read again.
+//! fingerprints do not fit what has changed since, and that is read again; and it names another revision than the one
+//! that is applied, which tells whoever works with it that it may lack rows.
 //!
 //! **Racy rows.** A file written in the tick in which the index was written may have changed after it was looked at
 //! without any trace in its fingerprint. Such rows lose their fingerprint when the table is loaded and when it was
@@ -29,7 +31,7 @@ use super::error::StoreError;
 use super::lock::GitLock;
 use crate::clock::Timestamp;
 use crate::entry::{Entry, Fingerprint, Kind};
-use crate::id::ObjectId;
+use crate::id::{CommitId, ObjectId};
 use crate::path::SyncPath;
 use crate::table::{DiskTable, TableEdit};
 
@@ -79,9 +81,9 @@ pub fn load(git_dir: &Path) -> Result<Loaded, StoreError> {
         Ok(table) => table,
         Err(detail) => return problem(detail),
     };
-    if let Some(folders) = load_empty_folders(git_dir, &bytes[bytes.len() - checksum::LEN..])? {
+    if let Some((applied, folders)) = load_empty_folders(git_dir, &bytes[bytes.len() - checksum::LEN..])? {
         table.edit(folders);
-        table.knows_empty_folders = true;
+        (table.knows_empty_folders, table.applied) = (true, applied);
     }
     Ok(Loaded { table, problem: None })
 }
@@ -342,14 +344,19 @@ fn to_bytes(table: &DiskTable) -> Vec<u8> {
     bytes
 }
 
-const EMPTY_FOLDERS: &[u8] = b"foldersync empty folders 1\n";
+/// What is kept beside the index.
+type Beside = (Option<CommitId>, Vec<TableEdit>);
 
-/// Writes the rows of empty folders: a line of what it is, the checksum of the index, the paths with a NUL each, and
-/// a checksum of it all. In place and without a sync: what is torn is recognised, and then the last applied tree is
-/// asked instead.
+const EMPTY_FOLDERS: &[u8] = b"foldersync empty folders 2\n";
+/// What stands for no revision.
+const NONE: CommitId = CommitId::from_bytes([0; 20]);
+
+/// Writes the rows of empty folders: a line of what it is, the checksum of the index, the revision that is applied (20
+/// bytes, zeros for none), the paths with a NUL each, and a checksum of it all. In place and without a sync: what is
+/// torn is recognised, and then the last applied tree is asked instead.
 fn save_empty_folders(git_dir: &Path, table: &DiskTable, index_sum: &[u8]) -> Result<(), StoreError> {
     let path = empty_folders_path(git_dir);
-    let mut bytes = [EMPTY_FOLDERS, index_sum].concat();
+    let mut bytes = [EMPTY_FOLDERS, index_sum, table.applied.unwrap_or(NONE).as_bytes()].concat();
     for (folder, _) in table.iter().filter(|(_, row)| row.entry.kind == Kind::EmptyFolder) {
         bytes.extend_from_slice(folder);
         bytes.push(0);
@@ -364,8 +371,8 @@ fn save_empty_folders(git_dir: &Path, table: &DiskTable, index_sum: &[u8]) -> Re
     written.map_err(StoreError::io("write", &path))
 }
 
-/// The rows of empty folders, if they are known for the index with this checksum.
-fn load_empty_folders(git_dir: &Path, index_sum: &[u8]) -> Result<Option<Vec<TableEdit>>, StoreError> {
+/// The revision that was applied, and the rows of empty folders, if they are known for the index with this checksum.
+fn load_empty_folders(git_dir: &Path, index_sum: &[u8]) -> Result<Option<Beside>, StoreError> {
     let path = empty_folders_path(git_dir);
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -373,15 +380,43 @@ fn load_empty_folders(git_dir: &Path, index_sum: &[u8]) -> Result<Option<Vec<Tab
     };
     let folders = || {
         let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(checksum::LEN)?)?;
-        let folders = body.strip_prefix(EMPTY_FOLDERS)?.strip_prefix(index_sum)?;
+        let (applied, folders) = body.strip_prefix(EMPTY_FOLDERS)?.strip_prefix(index_sum)?.split_first_chunk()?;
+        let applied = Some(CommitId::from_bytes(*applied)).filter(|applied| *applied != NONE);
         if Checksum::of(body) != *sum {
             return None;
         }
         let folders = folders.split_inclusive(|&byte| byte == 0);
         let row = Some((Entry::EMPTY_FOLDER, Fingerprint::default()));
-        folders.map(|folder| Some(TableEdit { path: SyncPath::new(folder.strip_suffix(b"\0")?).ok()?, row })).collect()
+        let edit = |folder: &[u8]| Some(TableEdit { path: SyncPath::new(folder.strip_suffix(b"\0")?).ok()?, row });
+        Some((applied, folders.map(edit).collect::<Option<_>>()?))
     };
     Ok(folders())
+}
+
+/// What is wrong with the table's two files; both are made anew by whoever needs them.
+pub(crate) fn check(git_dir: &Path) -> Result<Vec<(PathBuf, String)>, StoreError> {
+    let mut wrong = Vec::new();
+    let (index, folders) = (index_path(git_dir), empty_folders_path(git_dir));
+    match fs::read(&index) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => wrong.push((index, "it is missing".to_owned())),
+        bytes => {
+            let bytes = bytes.map_err(StoreError::io("read", &index))?;
+            if let Err(detail) = parse(&bytes, Timestamp::default()) {
+                wrong.push((index, format!("it {detail}")));
+            }
+        }
+    }
+    match fs::read(&folders) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => wrong.push((folders, "it is missing".to_owned())),
+        bytes => {
+            let bytes = bytes.map_err(StoreError::io("read", &folders))?;
+            let sealed = bytes.len().checked_sub(checksum::LEN).map(|at| bytes.split_at(at));
+            if !sealed.is_some_and(|(body, sum)| body.starts_with(EMPTY_FOLDERS) && Checksum::of(body) == *sum) {
+                wrong.push((folders, "its checksum is wrong".to_owned()));
+            }
+        }
+    }
+    Ok(wrong)
 }
 
 /// Writes the index of a new repository that nobody else sees yet: a table without rows.
@@ -399,8 +434,8 @@ pub(crate) fn create(git_dir: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{Step, record};
     use crate::id::{DeviceId, FolderId, ReplicaId};
-    use crate::store::durable::{Step, record};
     use crate::store::lock::lock_path;
     use crate::store::{InitOptions, NewIds, ObjectKind, Store, object_id};
     use proptest::prelude::*;
@@ -518,10 +553,12 @@ mod tests {
     fn what_was_saved_is_loaded() {
         let (_dir, store) = folder();
         let mut table = tree(store.root());
+        table.applied = Some(CommitId::from_bytes([7; 20]));
         store.save_table(&mut table).unwrap();
         let loaded = store.load_table().unwrap();
         assert_eq!(loaded.problem, None);
         assert_eq!(rows(&loaded.table), rows(&table));
+        assert_eq!(loaded.table.applied, table.applied);
         assert_eq!(loaded.table.recorded, table.recorded);
         assert!(loaded.table.knows_empty_folders);
         assert_eq!(loaded.table.count(Kind::EmptyFolder), 2);

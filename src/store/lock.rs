@@ -10,7 +10,7 @@
 //! carry a mark that is set in the same instant as they are made and that git's never have: executable for the owner
 //! alone. A marked one on which nobody holds an advisory lock is what a killed foldersync left; it is removed. One
 //! without the mark is git's: it is waited for a little, then named in the error, and never touched. (On a file system
-//! without modes, where every file looks executable, the mark says nothing and all count as git's.)
+//! without modes, where every file may look so, the mark says nothing and all count as git's.)
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -201,13 +201,29 @@ pub(crate) fn lock_path(target: &Path) -> PathBuf {
     path.into()
 }
 
+fn is_marked(data: &fs::Metadata) -> bool {
+    data.is_file() && data.permissions().mode() & 0o111 == MARK
+}
+
+/// Takes the mark from a file that is no lock: power may have been lost before that lasted. Returns whether it has none
+/// now; where it stays, the file system has no modes, and marks say nothing.
+fn unmark(target: &Path) -> bool {
+    match fs::symlink_metadata(target) {
+        Ok(data) if is_marked(&data) => {
+            let unmarked = fs::Permissions::from_mode(data.permissions().mode() & 0o777 & !MARK);
+            drop(fs::set_permissions(target, unmarked));
+            !fs::symlink_metadata(target).is_ok_and(|data| is_marked(&data))
+        }
+        _ => true,
+    }
+}
+
 /// Removes the lock on `target` if it is one that a killed foldersync left. Returns whether it is gone.
 pub(crate) fn remove_leftover(target: &Path) -> Result<bool, StoreError> {
     let path = lock_path(target);
-    let marked = |data: &fs::Metadata| data.is_file() && data.permissions().mode() & 0o111 == MARK;
     match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        Ok(data) if marked(&data) && !fs::symlink_metadata(target).is_ok_and(|data| marked(&data)) => {}
+        Ok(data) if is_marked(&data) && unmark(target) => {}
         _ => return Ok(false),
     }
     let Ok(file) = File::open(&path) else { return Ok(!path.exists()) };
@@ -222,7 +238,7 @@ pub(crate) fn remove_leftover(target: &Path) -> Result<bool, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::durable::record;
+    use crate::disk::record;
 
     #[test]
     fn the_second_is_told_who_is_running() {
@@ -327,5 +343,18 @@ mod tests {
         drop(lock.publish().unwrap());
         assert!(remove_leftover(&target).unwrap());
         assert_eq!(fs::read(&target).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_mark_that_power_loss_left_on_the_file_keeps_no_leftover() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("index");
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(MARKED)).unwrap();
+        let (result, _) = record::kill_after(1, || GitLock::take(&target)?.write(b"new"));
+        assert!(result.is_err() && lock_path(&target).exists());
+        drop(GitLock::take(&target).unwrap());
+        assert!(!lock_path(&target).exists());
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, MARKED & !MARK);
     }
 }

@@ -5,10 +5,11 @@
 //! moment) is looked for by gix, which maps what it reads. Reads only; what it reads is checked by whoever lets it in
 //! (see `quarantine`). A handle is for one thread: [`Objects::clone`] makes another that shares the opened packs.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use gix_object::Find as _;
 
@@ -102,26 +103,55 @@ pub(crate) fn to_gix(id: &ObjectId) -> &gix_hash::oid {
 #[derive(Clone)]
 pub struct Objects {
     packed: RefCell<Fetcher>,
-    handle: gix_odb::HandleArc,
+    others: Others,
 }
 
-/// The most packs that may be open at once; consolidation keeps far below it.
-const SLOTS: u16 = 4096;
+/// Gix, for what is not in packs or is not common there. It is opened when it is first needed, which is seldom: that
+/// takes longer than most of what is asked.
+#[derive(Clone)]
+struct Others {
+    dir: PathBuf,
+    store: Arc<OnceLock<Arc<gix_odb::Store>>>,
+    handle: OnceCell<gix_odb::HandleArc>,
+}
+
+/// The fewest packs that gix has room for, and how many times those that there are. Room is for those that are open at
+/// once.
+const SLOTS: (usize, f32) = (256, 4.0);
 /// Bytes of delta bases that gix keeps for the next object, of the few that it reads.
 const DELTA_CACHE: usize = 4 << 20;
+
+impl Others {
+    fn handle(&self) -> Result<&gix_odb::HandleArc, StoreError> {
+        if let Some(handle) = self.handle.get() {
+            return Ok(handle);
+        }
+        let store = if let Some(store) = self.store.get() {
+            Arc::clone(store)
+        } else {
+            let opened = self.open().map_err(StoreError::io("open", &self.dir))?;
+            Arc::clone(self.store.get_or_init(|| Arc::new(opened)))
+        };
+        let mut handle = store.to_cache_arc();
+        handle.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(DELTA_CACHE)));
+        Ok(self.handle.get_or_init(|| handle))
+    }
+
+    fn open(&self) -> io::Result<gix_odb::Store> {
+        let (minimum, multiplier) = SLOTS;
+        let slots = gix_odb::store::init::Slots::AsNeededByDiskState { multiplier, minimum };
+        let options = gix_odb::store::init::Options { slots, ..Default::default() };
+        gix_odb::Store::at_opts(self.dir.clone(), gix_hash::Kind::Sha1, &mut None.into_iter(), options)
+    }
+}
 
 impl Objects {
     /// Opens the objects of a repository: `objects_dir` is its `objects` folder.
     pub fn open(objects_dir: &Path) -> Result<Self, StoreError> {
-        let options =
-            gix_odb::store::init::Options { slots: gix_odb::store::init::Slots::Given(SLOTS), ..Default::default() };
-        let store =
-            gix_odb::Store::at_opts(objects_dir.to_owned(), gix_hash::Kind::Sha1, &mut None.into_iter(), options)
-                .map_err(StoreError::io("open", objects_dir))?;
-        let mut handle = Arc::new(store).to_cache_arc();
-        handle.set_pack_cache(|| Box::new(gix_pack::cache::lru::MemoryCappedHashmap::new(DELTA_CACHE)));
+        fs::read_dir(objects_dir).map_err(StoreError::io("open", objects_dir))?;
         let packed = Fetcher::new(Arc::new(PackFolder::new(objects_dir.join("pack"))));
-        Ok(Self { packed: RefCell::new(packed), handle })
+        let others = Others { dir: objects_dir.to_owned(), store: Arc::default(), handle: OnceCell::new() };
+        Ok(Self { packed: RefCell::new(packed), others })
     }
 
     /// Reads a whole object into `buffer`; `None` if there is none with this id (nor of a kind that we know).
@@ -129,7 +159,7 @@ impl Objects {
         if let Some(kind) = self.packed.borrow_mut().read(id, buffer)? {
             return Ok(Some(kind));
         }
-        let found = self.handle.try_find(to_gix(id), buffer);
+        let found = self.others.handle()?.try_find(to_gix(id), buffer);
         let found = found.map_err(|error| StoreError::damaged(format!("object {id}"), error))?;
         Ok(found.and_then(|data| ObjectKind::of(data.kind)))
     }
@@ -163,7 +193,7 @@ impl Objects {
         if let Some(header) = self.packed.borrow_mut().header(id)? {
             return Ok(Some(header));
         }
-        let header = self.handle.try_header(to_gix(id));
+        let header = self.others.handle()?.try_header(to_gix(id));
         let header = header.map_err(|error| StoreError::damaged(format!("object {id}"), error))?;
         Ok(header.and_then(|header| Some((ObjectKind::of(header.kind())?, header.size()))))
     }
@@ -178,10 +208,15 @@ impl Objects {
         Ok(self.try_read(id, &mut content)? == Some(ObjectKind::Blob) && content.starts_with(bytes))
     }
 
+    /// Whether there is a commit with this id: what somebody else calls one may be a file of ours.
+    pub fn is_commit(&self, id: CommitId) -> bool {
+        matches!(self.header(&id.into()), Ok(Some((ObjectKind::Commit, _))))
+    }
+
     /// Whether an object is there.
     pub fn exists(&self, id: &ObjectId) -> bool {
         use gix_object::Exists as _;
-        self.packed.borrow_mut().contains(id) || self.handle.exists(to_gix(id))
+        self.packed.borrow_mut().contains(id) || self.others.handle().is_ok_and(|others| others.exists(to_gix(id)))
     }
 
     /// Reads a commit.
@@ -212,5 +247,31 @@ impl Objects {
             return Ok(());
         }
         self.read(ObjectKind::Tree, &id.into(), buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::pack::PackWriter;
+    use crate::store::pack::testing::repository;
+
+    #[test]
+    fn more_packs_come_and_go_in_a_life_than_there_is_room_for_at_once() {
+        let (folder, pack_dir) = repository();
+        let objects = Objects::open(&folder.path().join("objects")).unwrap();
+        let missing = object_id(ObjectKind::Blob, b"never written");
+        let mut last: Option<PathBuf> = None;
+        for n in 0..SLOTS.0 * 2 {
+            let mut writer = PackWriter::create(&pack_dir).unwrap();
+            writer.put(ObjectKind::Blob, format!("content {n}").as_bytes()).unwrap();
+            let pack = pack_dir.join(writer.finish().unwrap().unwrap().name).with_extension("pack");
+            if let Some(old) = last.replace(pack) {
+                fs::remove_file(old.with_extension("idx")).unwrap();
+                fs::remove_file(old).unwrap();
+            }
+            // Looking in vain makes gix look at all packs again.
+            assert_eq!(objects.try_read(&missing, &mut Vec::new()).unwrap(), None, "after {n} packs");
+        }
     }
 }

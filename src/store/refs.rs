@@ -3,9 +3,10 @@
 //! **The promise.** [`Refs::update`] takes git's lock of every ref that it changes, then compares all of them with
 //! what they were expected to be, then changes: nothing changes unless everything was as expected, and a git that runs
 //! at the same moment neither disturbs nor is disturbed. When it returns, the new values last (each new value is
-//! synced, then renamed to its name; then each folder is synced once: one ref moved is two syncs). A kill between two
-//! renames leaves the earlier refs of the list moved and the later ones not: the order of the list is the order of the
-//! moves. A kill never leaves a ref without a value, and the lock files that it leaves are cleared away by the next
+//! synced, then renamed to its name; each folder is synced once, before the refs of another move: one ref moved is two
+//! syncs). A kill between two renames leaves the earlier refs of the list moved and the later ones not: the order of the
+//! list is the order of the moves, with removals last; a loss of power leaves so the refs of one folder before those of
+//! the next. A kill never leaves a ref without a value, and the lock files that it leaves are cleared away by the next
 //! who comes (see [`super::lock`]).
 //!
 //! Must not: follow symbolic refs (only `HEAD` may be one, and only `head` reads it), write reflogs, or be used to
@@ -34,6 +35,8 @@ impl RefName {
     pub const APPLIED: Self = Self(Cow::Borrowed("refs/foldersync/applied"));
     /// The chunks of large files that are here.
     pub const CHUNKS: Self = Self(Cow::Borrowed("refs/heads/foldersync/chunks"));
+    /// How the names of what is held back begin; the peer's name follows.
+    pub const HELD: &str = "refs/foldersync/held/";
     /// How the names of what must not be collected begin.
     pub const KEEP: &str = "refs/foldersync/keep/";
 
@@ -65,6 +68,11 @@ impl RefName {
     /// What came in from a peer ahead of a large revision.
     pub fn instalment(peer: &str) -> Result<Self, StoreError> {
         Self::with_peer(peer, |peer| format!("refs/foldersync/instalment/{peer}"))
+    }
+
+    /// What came in from a peer and is held back until a person has decided.
+    pub fn held(peer: &str) -> Result<Self, StoreError> {
+        Self::with_peer(peer, |peer| format!("{}{peer}", Self::HELD))
     }
 
     /// Both refs that hold what came in from a peer and is not merged yet.
@@ -265,6 +273,56 @@ impl Refs {
         Ok(found.into_iter().collect())
     }
 
+    /// All refs that can be read, and what is wrong with the others: which it is, where it is known, in which file.
+    #[expect(clippy::type_complexity, reason = "the second list is looked at once")]
+    pub(crate) fn check(
+        &self,
+    ) -> Result<(Vec<(RefName, CommitId)>, Vec<(Option<RefName>, PathBuf, String)>), StoreError> {
+        let (mut names, mut found, mut wrong) = (Vec::new(), BTreeMap::new(), Vec::new());
+        self.walk("refs", &mut names)?;
+        let detail = |error: StoreError| match error {
+            StoreError::Damaged { detail, .. } => detail.split(';').next().unwrap_or_default().to_owned(),
+            error => error.to_string(),
+        };
+        for name in names {
+            // Git's locks, and symbolic refs of a person's (`refs/remotes/x/HEAD`).
+            let text = fs::read(self.path(&name)).unwrap_or_default();
+            if text.starts_with(b"ref:") && !name.as_str().starts_with("refs/foldersync/") && name != RefName::MAIN {
+                continue;
+            }
+            match self.read_loose(&name) {
+                Ok(id) => {
+                    let keeps = name.as_str().strip_prefix(RefName::KEEP);
+                    if let Some(id) = id.filter(|id| keeps.is_some_and(|kept| kept != id.to_string())) {
+                        wrong.push((
+                            Some(name.clone()),
+                            self.path(&name),
+                            format!("it keeps {id}, and not what it says"),
+                        ));
+                    }
+                    if id.is_some_and(|id| text != format!("{id}\n").into_bytes()) {
+                        wrong.push((Some(name.clone()), self.path(&name), "it is not as git writes it".to_owned()));
+                    }
+                    found.extend(id.map(|id| (name, id)));
+                }
+                Err(error) => wrong.push((Some(name.clone()), self.path(&name), detail(error))),
+            }
+        }
+        match self.packed() {
+            Ok(packed) => {
+                for (name, id) in packed {
+                    if let Some(name) =
+                        RefName::new(&name).filter(|name| wrong.iter().all(|w| w.0.as_ref() != Some(name)))
+                    {
+                        found.entry(name).or_insert(id);
+                    }
+                }
+            }
+            Err(error) => wrong.push((None, self.packed_path(), detail(error))),
+        }
+        Ok((found.into_iter().collect(), wrong))
+    }
+
     fn walk(&self, dir: &str, names: &mut Vec<RefName>) -> Result<(), StoreError> {
         let path = self.git_dir.join(dir);
         let entries = match fs::read_dir(&path) {
@@ -311,17 +369,29 @@ impl Refs {
         if !removed.is_empty() {
             self.remove_packed(&removed)?;
         }
+        let mut gone = Vec::new();
+        let mut before: Option<PathBuf> = None;
         for (edit, lock) in edits.iter().zip(locks) {
             let path = self.path(&edit.name);
-            if edit.new.is_some() {
-                drop(lock.publish()?);
-                dirs.changed(&path);
-            } else {
-                if durable::remove(&path)? {
-                    dirs.changed(&path);
-                }
-                drop(lock);
+            if edit.new.is_none() {
+                gone.push((path, lock));
+                continue;
             }
+            if before.is_some_and(|before| before.parent() != path.parent()) {
+                std::mem::take(&mut dirs).sync()?;
+            }
+            drop(lock.publish()?);
+            dirs.changed(&path);
+            before = Some(path);
+        }
+        // A value that moves to another name is never under neither.
+        dirs.sync()?;
+        let mut dirs = Dirs::default();
+        for (path, lock) in gone {
+            if durable::remove(&path)? {
+                dirs.changed(&path);
+            }
+            drop(lock);
         }
         dirs.sync()
     }
@@ -376,7 +446,7 @@ impl Refs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::durable::{Step, record};
+    use crate::disk::{Step, record};
     use crate::store::lock::lock_path;
     use std::process::Command;
 
@@ -448,6 +518,17 @@ mod tests {
         result.unwrap();
         let count = |kind| steps.iter().filter(|(step, _)| *step == kind).count();
         assert_eq!((count(Step::Sync), count(Step::SyncDir)), (2, 1));
+    }
+
+    #[test]
+    fn what_is_applied_does_not_move_before_the_head_is_safe() {
+        let (_dir, refs, a, b) = repository();
+        let edits = [edit(RefName::MAIN, Expected::Is(b), Some(a)), edit(RefName::APPLIED, Expected::Absent, Some(a))];
+        let (result, steps) = record::steps(|| refs.update(&edits));
+        result.unwrap();
+        let at = |step: Step, name: &str| steps.iter().position(|it| *it == (step, name.to_owned())).unwrap();
+        assert!(at(Step::Rename, "main") < at(Step::SyncDir, "heads"));
+        assert!(at(Step::SyncDir, "heads") < at(Step::Rename, "applied"));
     }
 
     #[test]

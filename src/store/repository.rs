@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! .git/            HEAD -> refs/heads/main, config (with [foldersync]), index, objects, refs, info
-//! .git/foldersync/ lock  under-way  exchange-PEER.lock  empty-folders  stage/  .tmp-…
+//! .git/foldersync/ lock  under-way  exchange-PEER.lock  empty-folders  arriving-…  .tmp-…
+//!                  stage/  kept/  damaged/  mending/
 //! ```
 //!
 //! **The promise.** [`Store::init`] builds the repository under another name, syncs it and renames it: a kill leaves
@@ -26,6 +27,7 @@ use std::sync::{Mutex, PoisonError};
 use super::durable;
 use super::error::StoreError;
 use super::index_file::{self, Loaded};
+use super::kept::{self, Compared};
 use super::lock::{self, FolderLock, Wait};
 use super::objects::Objects;
 use super::refs::{self, Head, RefName, Refs};
@@ -190,10 +192,31 @@ impl Store {
                 ));
             }
         };
-        config.check_form()?;
-        config.settings()?;
+        if let Err(error) = config.check_form().and_then(|()| config.settings().map(drop)) {
+            // What nobody has written asks for no newer foldersync.
+            return Err(match kept::compare(&git_dir, "config") {
+                Compared::Other(_) => StoreError::damaged(
+                    format!("`{}`", git_dir.join("config").display()),
+                    "it is not what it was, though nobody has written it; `foldersync repair` puts it back",
+                ),
+                _ => error,
+            });
+        }
         match refs::head(&git_dir)? {
             Head::Branch(name) if name == RefName::MAIN.as_str() => {}
+            Head::Branch(name)
+                if RefName::new(&name).is_some_and(|branch| {
+                    let refs = Refs::new(&git_dir);
+                    matches!(refs.read(&branch), Ok(None)) && !matches!(refs.read(&RefName::MAIN), Ok(None))
+                }) =>
+            {
+                return Err(StoreError::damaged(
+                    format!("`{}`", git_dir.join("HEAD").display()),
+                    format!(
+                        "it names `{name}`, which there is not; `foldersync repair` writes `ref: refs/heads/main` into it"
+                    ),
+                ));
+            }
             Head::Branch(name) => {
                 let name = name.strip_prefix("refs/heads/").unwrap_or(&name);
                 return unfit(format!("in `{shown}` git has switched to `{name}`; do `git switch main` first"));
@@ -299,12 +322,15 @@ impl Store {
         if under_way.try_lock().is_ok() {
             durable::remove_leftovers(&self.private_dir())?;
             durable::remove_leftovers(&self.pack_dir())?;
+            self.keep_noted_chunks()?;
         }
         drop(under_way);
         // The others are cleared away when they are met; these would stop a git that a person runs.
         for name in ["index", "config", "packed-refs", RefName::MAIN.as_str()] {
             lock::remove_leftover(&self.git_dir.join(name))?;
         }
+        // What cannot be copied now (the disk is full) is copied by the next who comes.
+        drop(kept::renew(&self.git_dir));
         Ok(held)
     }
 
@@ -336,8 +362,9 @@ impl Store {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => return Ok(()),
             text => text.map_err(StoreError::io("read", &path))?,
         };
-        let ours = ATTRIBUTES.split_inclusive('\n').next_back();
-        let lines = before.split_inclusive('\n').map(|line| if Some(line) == ours { FILTERED } else { line });
+        let ours = ATTRIBUTES.split_inclusive('\n').next_back().unwrap_or_default();
+        let filtered = ours.replace("!filter", "filter=foldersync");
+        let lines = before.split_inclusive('\n').map(|line| if line == ours { &filtered } else { line });
         let after: String = lines.collect();
         if after == before {
             return Ok(());
@@ -423,8 +450,6 @@ fn with_managed_block(text: &[u8], patterns: &[Vec<u8>]) -> Vec<u8> {
 /// an attribute as if nobody had set it: git dies of `-working-tree-encoding`.
 const ATTRIBUTES: &str = "# Bytes are bytes: no conversion of line ends, encodings or keywords, whatever is set elsewhere.\n\
                           * -text -crlf !eol -ident !filter !working-tree-encoding\n";
-/// The same line where there are large files.
-const FILTERED: &str = "* -text -crlf !eol -ident filter=foldersync !working-tree-encoding\n";
 
 /// Writes all of a repository in the folder `dir`, which is there and empty, and makes it last.
 fn build(dir: &Path, options: InitOptions, ids: NewIds) -> Result<(), StoreError> {
@@ -484,8 +509,8 @@ fn remove_unfinished(root: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{Step, record};
     use crate::id::{CommitId, DeviceId, ObjectId};
-    use crate::store::durable::{Step, record};
     use crate::store::lock::{GitLock, lock_path};
     use crate::store::{Expected, ObjectKind, RefEdit};
     use std::os::unix::fs::PermissionsExt as _;

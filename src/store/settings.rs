@@ -243,7 +243,7 @@ pub(crate) fn initial(ids: NewIds, alongside: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::durable::{Step, record};
+    use crate::disk::{Step, record};
 
     const IDS: NewIds = NewIds {
         folder: FolderId::from_bytes([1; 16]),

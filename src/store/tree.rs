@@ -222,7 +222,18 @@ pub fn diff(
     if old == new {
         return Ok(());
     }
-    diff_at(objects, &mut Vec::new(), old, new, tell)
+    let mut told = 0;
+    let mut tell = |change: Change| {
+        told += change.path.as_bytes().len() + CHANGE;
+        if told > MAX_TOLD {
+            return Err(StoreError::Hostile {
+                what: format!("tree {}", new.or(old).unwrap_or(TreeId::EMPTY)),
+                detail: "it has more files than can be worked with, most of them the same".to_owned(),
+            });
+        }
+        tell(change)
+    };
+    diff_at(objects, &mut Vec::new(), old, new, &mut tell)
 }
 
 /// The leaves of a tree, in order.
@@ -239,6 +250,11 @@ pub fn leaves(
 
 /// How deep folders may lie in each other; far beyond what any file system opens by path.
 const MAX_DEPTH: usize = 2048;
+/// What may be told of two trees, in bytes that whoever keeps all of it needs: some trees that name each other many times
+/// make billions of files. There is room for millions of true ones.
+const MAX_TOLD: usize = if cfg!(test) { 64 << 20 } else { 1 << 30 };
+/// The bytes of a change besides its path.
+const CHANGE: usize = 128;
 
 fn diff_at(
     objects: &Objects,
@@ -249,7 +265,8 @@ fn diff_at(
 ) -> Result<(), StoreError> {
     let this = new.or(old).unwrap_or(TreeId::EMPTY);
     if prefix.len() > MAX_DEPTH * 2 && prefix.split(|&byte| byte == b'/').count() > MAX_DEPTH {
-        return Err(StoreError::damaged(format!("tree {this}"), "folders lie too deep in each other"));
+        let (what, detail) = (format!("tree {this}"), "folders lie too deep in each other".to_owned());
+        return Err(StoreError::Hostile { what, detail });
     }
     let (mut old_content, mut new_content) = (Vec::new(), Vec::new());
     if let Some(old) = old {
@@ -439,18 +456,7 @@ mod tests {
     fn trees(dir: &Path, lists: &[&[&str]]) -> (Objects, Vec<TreeId>) {
         assert!(Command::new("git").args(["init", "-q"]).arg(dir).status().expect("git").success());
         let objects = Objects::open(&dir.join(".git/objects")).expect("objects");
-        let mut sink = |content: &[u8]| -> Result<TreeId, StoreError> {
-            let file = dir.join("tree");
-            std::fs::write(&file, content).expect("write");
-            let output = Command::new("git")
-                .args(["hash-object", "-w", "-t", "tree", "--literally"])
-                .arg(&file)
-                .current_dir(dir)
-                .output()
-                .expect("git");
-            let id = String::from_utf8(output.stdout).expect("text");
-            Ok(id.trim().parse().expect("an id"))
-        };
+        let mut sink = |content: &[u8]| -> Result<TreeId, StoreError> { Ok(written(dir, content)) };
         let trees = lists
             .iter()
             .map(|list| {
@@ -473,6 +479,34 @@ mod tests {
             })
             .collect();
         (objects, trees)
+    }
+
+    fn written(dir: &Path, tree: &[u8]) -> TreeId {
+        let file = dir.join("tree");
+        std::fs::write(&file, tree).expect("write");
+        let mut git = Command::new("git");
+        git.args(["hash-object", "-w", "-t", "tree", "--literally"]).arg(&file).current_dir(dir);
+        let id = String::from_utf8(git.output().expect("git").stdout).expect("text");
+        id.trim().parse().expect("an id")
+    }
+
+    #[test]
+    fn a_few_trees_that_make_billions_of_files_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (objects, trees) = trees(dir.path(), &[&["f"]]);
+        let bomb = (0..10).fold(trees[0], |inner, _| {
+            let mut content = Vec::new();
+            (b'a'..b'q').for_each(|name| write_entry(&mut content, TREE_MODE, &[name], &inner.into()));
+            written(dir.path(), &content)
+        });
+        let mut told = 0_usize;
+        let error = leaves(&objects, bomb, &mut |_, _| {
+            told += 1;
+            Ok(())
+        });
+        assert!(matches!(error, Err(StoreError::Hostile { .. })), "{error:?}");
+        assert!(told > 100_000, "there is room for true ones");
+        leaves(&objects, trees[0], &mut |_, _| Ok(())).expect("one file");
     }
 
     fn told(old: &[&str], new: &[&str]) -> Vec<String> {

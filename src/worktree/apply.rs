@@ -40,9 +40,10 @@ use rustix::io::Errno;
 use super::error::WorktreeError;
 use super::folders::{Blocked, Folders};
 use super::plan::{Action, ApplyPlan, Expect, Refused, Replaced, Step, WhyRefused};
-use super::root::{FILE, Form, MAX_PATH, Root, Status, status_of};
+use super::root::{FILE, Form, MAX_PATH, Root, Status, announce, errno_of, status_of};
 use super::stage::{At, Line, Ours, Stage, beside, is_expected, put_back, slot};
 use crate::clock::Timestamp;
+use crate::disk;
 use crate::entry::{Entry, Fingerprint, Kind};
 use crate::monitor::{self, Monitor};
 use crate::page_cache::WriteBehind;
@@ -55,6 +56,9 @@ const BATCH_FILES: usize = if cfg!(test) { 8 } else { 4096 };
 const BATCH_BYTES: u64 = 64 << 20;
 /// From so many files on, batches are staged, synced and placed at the same time.
 const PIPELINE: usize = if cfg!(test) { 9 } else { 16 };
+/// From so many bytes on (of the size as the fingerprint has it: what lies beyond 4 GiB is cut off), a file is worth
+/// being asked for what stays the same in it.
+const CLONE_FROM: u32 = if cfg!(test) { 1 } else { 1 << 20 };
 /// How many small writes are gathered before they go to the file.
 const BUFFER: usize = 128 * 1024;
 
@@ -246,7 +250,8 @@ impl Skip {
 
 impl Run<'_> {
     fn all(&mut self, steps: Vec<Step>, threads: usize) -> Result<(), WorktreeError> {
-        let is_removal = |step: &Step| matches!(step.action, Action::Remove { .. } | Action::RemoveFolder { .. });
+        let is_removal =
+            |step: &Step| matches!(step.action, Action::Remove { .. } | Action::RemoveFolder { .. } | Action::Gone);
         let is_first = |step: &Step| {
             matches!(step.action, Action::Remove { first: true, .. } | Action::RemoveFolder { first: true })
         };
@@ -389,7 +394,8 @@ impl Run<'_> {
             if !matches!(placed, Err(Placing::Skip(Skip::Stop(_)))) {
                 stage.remove_journal("beside").map_err(Skip::Stop)?;
             }
-            rustix::fs::fsync(&folder).map_err(|errno| Skip::at(root, &step.path, errno))?;
+            let synced = announce(disk::Step::SyncDir, folder.as_fd(), b"").and_then(|()| rustix::fs::fsync(&folder));
+            synced.map_err(|errno| Skip::at(root, &step.path, errno))?;
         }
         let placed = match placed {
             Ok(placed) => placed,
@@ -595,12 +601,17 @@ impl Run<'_> {
                 (self.shared.hooks.at)(Moment::Journaled, b"");
             }
             for (at, step) in steps.iter().enumerate() {
-                let done = if let Action::Remove { kind, fingerprint, .. } = step.action {
-                    self.remove(&step.path, index + at, kind, fingerprint)
-                } else {
-                    self.emptied.insert(step.path.as_bytes().to_vec());
-                    self.edit(&step.path, None);
-                    Ok(())
+                let done = match step.action {
+                    Action::Remove { kind, fingerprint, .. } => self.remove(&step.path, index + at, kind, fingerprint),
+                    Action::Gone => {
+                        self.gone(&step.path);
+                        Ok(())
+                    }
+                    _ => {
+                        self.emptied.insert(step.path.as_bytes().to_vec());
+                        self.edit(&step.path, None);
+                        Ok(())
+                    }
                 };
                 self.note(&step.path, done)?;
             }
@@ -619,14 +630,14 @@ impl Run<'_> {
         let folder = match self.folders.enter(path.parent(), false) {
             Ok(folder) => folder,
             Err(Blocked::Missing | Blocked::Leaf(_)) => {
-                self.edit(path, None);
+                self.gone(path);
                 return Ok(());
             }
             Err(blocked) => return Err(skip(root, path, &blocked)),
         };
         let target = At { folder, name: path.file_name() };
         let Some(now) = target.status().map_err(failed)? else {
-            self.edit(path, None);
+            self.gone(path);
             return Ok(());
         };
         if now.form != Form::Leaf(kind) || now.fingerprint != fingerprint {
@@ -635,6 +646,7 @@ impl Run<'_> {
         (hooks.at)(Moment::Looked, path.as_bytes());
         let (name, name_beside) = (slot(index), beside(index));
         let mut own = At { folder: stage.slots(0), name: &name };
+        announce(disk::Step::Rename, own.folder, own.name).map_err(failed)?;
         let moved = match rustix::fs::renameat(folder, target.name, own.folder, own.name) {
             Err(Errno::XDEV) => {
                 let expect = Expect::Leaf(kind, fingerprint);
@@ -648,7 +660,7 @@ impl Run<'_> {
         match moved {
             Ok(()) => {}
             Err(Errno::NOENT) => {
-                self.edit(path, None);
+                self.gone(path);
                 return Ok(());
             }
             Err(errno) => return Err(failed(errno)),
@@ -670,9 +682,15 @@ impl Run<'_> {
             return Err(Skip::Surprise);
         }
         self.applied.removed += 1;
+        self.gone(path);
+        Ok(())
+    }
+
+    /// Notes that nothing stands at a path any more. Who removed it, a run that was ended among them, may not have come
+    /// to the folders that this left empty.
+    fn gone(&mut self, path: &SyncPath) {
         self.emptied.insert(path.parent().to_vec());
         self.edit(path, None);
-        Ok(())
     }
 
     /// Removes the folders that were left empty, the deepest first, and those that this leaves empty.
@@ -682,8 +700,15 @@ impl Run<'_> {
             if self.kept.contains(path.as_bytes()) {
                 continue;
             }
-            let Ok(parent) = self.folders.enter(path.parent(), false) else { continue };
-            if unlinkat(parent, path.file_name(), AtFlags::REMOVEDIR).is_ok() {
+            let is_gone = match self.folders.enter(path.parent(), false) {
+                Ok(parent) => {
+                    let removed = announce(disk::Step::Remove, parent, path.file_name())
+                        .and_then(|()| unlinkat(parent, path.file_name(), AtFlags::REMOVEDIR));
+                    matches!(removed, Ok(()) | Err(Errno::NOENT))
+                }
+                Err(blocked) => matches!(blocked, Blocked::Missing),
+            };
+            if is_gone {
                 self.emptied.insert(path.parent().to_vec());
             }
         }
@@ -705,10 +730,6 @@ fn skip(root: &Root, path: &SyncPath, blocked: &Blocked) -> Skip {
         Blocked::Missing | Blocked::Leaf(_) => Skip::Surprise,
         Blocked::System(_, errno) => Skip::at(root, path, errno),
     }
-}
-
-fn errno_of(error: &io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// What must do where files cannot be exchanged: the target was looked at just before.
@@ -866,6 +887,7 @@ fn stage_one(
         let status = slot.status().map_err(cannot_write)?.ok_or_else(|| cannot_write(Errno::NOENT))?;
         return Ok(Staged { thread, status, bytes });
     }
+    announce(disk::Step::Write, slot.folder, slot.name).map_err(cannot_write)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fresh = if entry.kind == Kind::Executable { 0o777 } else { 0o666 };
     let fd = openat(slot.folder, slot.name, flags, Mode::from_raw_mode(fresh)).map_err(cannot_write)?;
@@ -888,6 +910,7 @@ fn stage_one(
         futimens(&file, &times(*mtime)).map_err(cannot_write)?;
     }
     if synced {
+        announce(disk::Step::Sync, slot.folder, slot.name).map_err(cannot_write)?;
         file.sync_all().map_err(|error| cannot_write(errno_of(&error)))?;
     }
     let status = status_of(file.as_fd()).map_err(cannot_write)?;
@@ -916,6 +939,9 @@ fn change_clone(shared: &Shared<'_>, step: &Step, file: &File) -> rustix::io::Re
     let Action::Write { entry, expect: Expect::Leaf(_, expect), replaces: Some(old), .. } = &step.action else {
         return Ok(None);
     };
+    if expect.size < CLONE_FROM {
+        return Ok(None);
+    }
     let mut fill = || {
         let replaced = shared.root.open_at(step.path.as_bytes(), FILE)?;
         (shared.hooks.clone)(replaced.as_fd(), file.as_fd())?;
@@ -959,6 +985,7 @@ fn times(mtime: Timestamp) -> Timestamps {
 
 /// Syncs the file system that holds `folder`, with all that is on it.
 fn sync(folder: BorrowedFd<'_>, path: &Path) -> Result<(), WorktreeError> {
+    announce(disk::Step::SyncAll, folder, b"").map_err(|errno| WorktreeError::of("sync", path, errno))?;
     #[cfg(target_os = "linux")]
     let synced = rustix::fs::syncfs(folder);
     #[cfg(not(target_os = "linux"))]
@@ -1044,6 +1071,15 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::PathBuf;
     use std::sync::Mutex;
+
+    #[test]
+    fn a_full_or_failing_disk_stops_the_work_and_all_else_is_about_one_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let stops = |errno| matches!(Skip::at(&root, &SyncPath::new("a").unwrap(), errno), Skip::Stop(_));
+        assert!([Errno::NOSPC, Errno::DQUOT, Errno::IO].into_iter().all(stops));
+        assert!(![Errno::ACCESS, Errno::NAMETOOLONG, Errno::ISDIR].into_iter().any(stops));
+    }
 
     /// Contents by the ids that stand for them.
     #[derive(Default)]
@@ -1399,6 +1435,18 @@ mod tests {
         assert!(setup.table.is_empty());
     }
 
+    /// Power was lost, and of a removal it was the file's that lasted, and not, or not all of, that of its folders.
+    #[test]
+    fn of_what_is_gone_already_the_empty_folders_go_too() {
+        let mut setup = Setup::new(&["a/b/c/x", "a/b/y", "d/e/", "f/x", "g/"]);
+        fs::remove_dir_all(setup.at("a/b/c")).unwrap();
+        fs::remove_file(setup.at("a/b/y")).unwrap();
+        fs::remove_dir(setup.at("d/e")).unwrap();
+        fs::remove_file(setup.at("f/x")).unwrap();
+        setup.apply(&[("a/b/c/x", None), ("a/b/y", None), ("d/e", None), ("f/x", None)]);
+        assert_eq!(setup.disk(), BTreeMap::from([("g".to_owned(), "/".to_owned())]));
+    }
+
     #[test]
     fn what_is_not_as_recorded_is_a_surprise() {
         let mut setup =
@@ -1433,6 +1481,16 @@ mod tests {
         assert_eq!(refusals(&plan.refused), Vec::<String>::new());
         assert_eq!(plan.len(), 2, "f/x and f/y can go");
         assert_eq!(setup.disk(), before, "a plan only reads");
+    }
+
+    #[test]
+    fn where_a_killed_run_has_made_room_already_what_is_of_another_form_is_made() {
+        let mut setup = Setup::new(&["file", "folder/"]);
+        fs::remove_file(setup.at("file")).unwrap();
+        fs::remove_dir(setup.at("folder")).unwrap();
+        setup.apply(&[("file", Some("/")), ("folder", Some("new"))]);
+        let expected = [("file", "/"), ("folder", "new")].map(|(path, now)| (path.to_owned(), now.to_owned()));
+        assert_eq!(setup.disk(), expected.into());
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, mkdirat, openat};
 use rustix::io::Errno;
 
-use super::root::{FOLDER, Root};
+use super::root::{FOLDER, Root, announce};
+use crate::disk::Step;
 
 /// The open folders on the way to the path that was last asked for.
 #[derive(Debug)]
@@ -54,7 +55,8 @@ impl<'root> Folders<'root> {
             let above = self.open.last().map_or(self.root.fd(), |(_, fd)| fd.as_fd());
             let mut opened = openat(above, name, FOLDER, Mode::empty());
             if create && matches!(opened, Err(Errno::NOENT)) {
-                opened = match mkdirat(above, name, Mode::from_raw_mode(0o777)) {
+                let made = announce(Step::CreateDir, above, name);
+                opened = match made.and_then(|()| mkdirat(above, name, Mode::from_raw_mode(0o777))) {
                     Ok(()) | Err(Errno::EXIST) => openat(above, name, FOLDER, Mode::empty()),
                     Err(errno) => Err(errno),
                 };

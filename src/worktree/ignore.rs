@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::root::{FILE, Form, Root, status_of};
+use crate::path::SyncPath;
 
 /// The name of the files that hold rules.
 pub(super) const FILE_NAME: &[u8] = b".gitignore";
@@ -53,6 +54,12 @@ pub(super) fn is_ignored_below(rules: &Above, within: &[u8], path: &[u8], folder
     let slashes = path.iter().enumerate().skip(from).filter(|&(_, &byte)| byte == b'/');
     slashes.map(|(slash, _)| &path[..slash]).any(|above| is_ignored(rules, above, true))
         || is_ignored(rules, path, folder)
+}
+
+/// Whether the text of a `.gitignore` at the top of a folder leaves out `path` of that folder, by itself or with a folder
+/// above it.
+pub fn leaves_out(rules: &[u8], path: &SyncPath, folder: bool) -> bool {
+    is_ignored_below(&exclude(rules), b"", path.as_bytes(), folder)
 }
 
 /// The rules that stand above all others (git's `info/exclude`), given as the text of such a file.

@@ -28,6 +28,7 @@ pub mod watch;
 
 pub use apply::{Applied, ApplyError, Content, apply};
 pub use error::WorktreeError;
+pub use ignore::leaves_out;
 pub use plan::{ApplyPlan, Refused, Target, WhyRefused, plan};
 pub use read::OpenLeaf;
 pub use root::{OnDisk, Root};

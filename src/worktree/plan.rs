@@ -146,6 +146,8 @@ pub(super) enum Action {
     Remove { kind: Kind, fingerprint: Fingerprint, first: bool },
     /// An empty folder goes, if it is empty; `first`, where it stands in the way.
     RemoveFolder { first: bool },
+    /// It is gone already; not so, perhaps, the folders that this left empty.
+    Gone,
     /// All is done already but for the table.
     Record(Option<Entry>),
 }
@@ -225,7 +227,7 @@ impl Planner<'_> {
             Action::Write { .. } => drop(self.made.insert(path.as_bytes().to_vec(), false)),
             Action::MakeFolder => drop(self.made.insert(path.as_bytes().to_vec(), true)),
             Action::Remove { .. } | Action::RemoveFolder { .. } => drop(self.removed.insert(path.clone())),
-            Action::Touch { .. } | Action::Record(_) => {}
+            Action::Touch { .. } | Action::Gone | Action::Record(_) => {}
         }
         self.steps.push(Step { path, action });
     }
@@ -270,12 +272,17 @@ impl Planner<'_> {
         match seen {
             Seen::Unseen(errno) => self.refuse(&path, WhyRefused::System(errno.raw_os_error())),
             Seen::Nothing => match (old, new) {
+                (_, None) if self.table.get(path.parent()).is_none() => self.step(path, Action::Gone),
                 (_, None) => self.step(path, Action::Record(None)),
-                (Some(_), Some(_)) => drop(self.surprises.insert(path)),
-                (None, Some(_)) if self.left_out.is_nested(path.parent()) => {
+                // A run that was killed may have made room for what is of another form. (A person's deletion would
+                // lose against the change in any case.)
+                (Some(old), Some(new)) if (old.kind == Kind::EmptyFolder) == (new.kind == Kind::EmptyFolder) => {
+                    self.surprises.insert(path);
+                }
+                (_, Some(_)) if self.left_out.is_nested(path.parent()) => {
                     self.refuse(&path, WhyRefused::NestedRepository);
                 }
-                (None, Some(new)) => self.make(path, new, mtime, Expect::Nothing, None),
+                (_, Some(new)) => self.make(path, new, mtime, Expect::Nothing, None),
             },
             Seen::Below(at) => {
                 let at = SyncPath::new(at).expect("the beginning of a path");

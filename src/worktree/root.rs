@@ -5,7 +5,7 @@
 //! opened from the one above with `O_NOFOLLOW`.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::error::WorktreeError;
 use crate::clock::Timestamp;
+use crate::disk;
 use crate::entry::{Fingerprint, Kind};
 use crate::path::SyncPath;
 use crate::table::{DiskTable, Row};
@@ -340,6 +341,20 @@ fn list(
         each(entry.file_name(), entry.file_type())?;
     }
     Ok(())
+}
+
+/// Announces a step that concerns `name` in an open folder, or the folder itself if that is empty.
+pub(super) fn announce(step: disk::Step, folder: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    let path = || {
+        let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        let folder = std::fs::read_link(link).unwrap_or_default();
+        if name.is_empty() { folder } else { folder.join(OsStr::from_bytes(name)) }
+    };
+    disk::step(step, path).map_err(|error| errno_of(&error))
+}
+
+pub(super) fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// `fstat`, in the terms of this crate.

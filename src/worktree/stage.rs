@@ -6,7 +6,8 @@
 //! for a moment, what it displaced. So that a kill in that moment loses nothing, a *journal* is on disk before the
 //! first file of a batch is displaced. It says of each slot what was staged in it, what is expected to stand at the
 //! path, and the path. The next run goes by it before it does anything else:
-//! - a slot that holds what was staged was never used: it is removed (its content is in history);
+//! - a slot that holds what was staged, or as much of it as came to the disk before a power cut, was never used: it is
+//!   removed (its content is in history);
 //! - one that holds what was expected holds what the table recorded, which is in history: removed;
 //! - anything else was displaced unawares, and may be the only copy there is: it is put back at its path, or, where
 //!   something else has come to stand there, beside it under a name of its own.
@@ -30,7 +31,8 @@ use rustix::io::Errno;
 use super::error::WorktreeError;
 use super::folders::{Blocked, Folders};
 use super::plan::Expect;
-use super::root::{FOLDER, Form, MAX_NAME, Names, Root, Status};
+use super::root::{FOLDER, Form, MAX_NAME, Names, Root, Status, announce};
+use crate::disk::Step;
 use crate::entry::{Fingerprint, Kind};
 use crate::path::{SyncPath, quote, unquote};
 use crate::table::DiskTable;
@@ -76,6 +78,7 @@ impl At<'_> {
 
     /// Removes what stands there: a file, or a folder with nothing in it.
     pub(super) fn remove(self) -> rustix::io::Result<()> {
+        announce(Step::Remove, self.folder, self.name)?;
         match unlinkat(self.folder, self.name, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => unlinkat(self.folder, self.name, AtFlags::REMOVEDIR),
             Err(Errno::NOENT) => Ok(()),
@@ -94,6 +97,7 @@ impl At<'_> {
     /// Moves what stands there to `to`, where nothing stands: `EEXIST` if something does. With `plain`, or where the
     /// file system cannot do it in one step, a hard link does.
     pub(super) fn move_to_free(self, to: At<'_>, plain: bool) -> rustix::io::Result<()> {
+        announce(Step::Rename, to.folder, to.name)?;
         if !plain {
             match renameat_with(self.folder, self.name, to.folder, to.name, RenameFlags::NOREPLACE) {
                 Err(Errno::INVAL | Errno::NOSYS) => {}
@@ -113,6 +117,7 @@ impl At<'_> {
 
     /// Exchanges what stands here with what stands there, in one step.
     pub(super) fn exchange(self, with: At<'_>) -> rustix::io::Result<()> {
+        announce(Step::Rename, with.folder, with.name)?;
         renameat_with(self.folder, self.name, with.folder, with.name, RenameFlags::EXCHANGE)
     }
 }
@@ -189,6 +194,20 @@ impl Ours {
     }
 }
 
+impl Ours {
+    /// Whether what a slot holds after a crash is what was staged in it, however much of that came to the disk before the
+    /// power went. Here the number of the file does tell: what was displaced came into the slot in the same instant in
+    /// which the staged file left it, so it has another.
+    fn was_staged_as(self, status: &Status) -> bool {
+        match self {
+            Self::Staged(_, Fingerprint { dev, ino, .. }) => {
+                (dev, ino) == (status.fingerprint.dev, status.fingerprint.ino) || self.is(status)
+            }
+            _ => self.is(status),
+        }
+    }
+}
+
 impl Stage {
     /// Opens (or makes) the stage, and cleans up what a run that was killed left there.
     pub(super) fn open(path: &Path, threads: usize, root: &Root) -> Result<Self, WorktreeError> {
@@ -234,13 +253,16 @@ impl Stage {
         let write = || {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let name = [JOURNAL, name.as_bytes()].concat();
+            announce(Step::Write, self.fd(), &name)?;
             let mut file = File::from(openat(&self.fd, &name[..], flags, Mode::RUSR | Mode::WUSR)?);
             let mut text = format!("{HEADER}\n").into_bytes();
             lines.for_each(|line| line.write(&mut text));
             text.extend_from_slice(b"end\n");
             file.write_all(&text)?;
             if synced {
+                announce(Step::Sync, self.fd(), &name)?;
                 file.sync_all()?;
+                announce(Step::SyncDir, self.fd(), b"")?;
                 rustix::fs::fsync(&self.fd)?;
             }
             Ok(())
@@ -403,7 +425,7 @@ fn settle_slot(line: &Line, stage: &OwnedFd, folders: &mut Folders<'_>) -> rusti
         At { folder: own.as_fd(), name: &name }
     };
     let Some(status) = slot.status()? else { return Ok(()) };
-    if line.ours.is(&status) || is_expected(&status, line.expect) {
+    if line.ours.was_staged_as(&status) || is_expected(&status, line.expect) {
         match slot.remove() {
             // An empty folder was expected; this one is not empty.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
@@ -577,6 +599,19 @@ mod tests {
         let setup = Setup::new();
         fs::write(setup.at("root/.foldersync-stage-7"), "half").unwrap();
         assert_eq!(setup.recover(&line(None, Ours::Unfinished, Expect::Nothing, b"x")), []);
+    }
+
+    #[test]
+    fn a_staged_file_of_which_only_a_part_came_to_the_disk_is_removed() {
+        let setup = Setup::new();
+        fs::write(setup.at("root/x"), "old").unwrap();
+        fs::write(setup.at("stage/0/7"), "new and whole").unwrap();
+        let ours = staged(&setup.at("stage/0/7"));
+        let expect = leaf(status(&setup.at("root/x")));
+        // The power went before the sync: the journal is there, and half of the file.
+        File::options().write(true).open(setup.at("stage/0/7")).unwrap().set_len(3).unwrap();
+        let found = setup.recover(&line(Some(0), ours, expect, b"x"));
+        assert_eq!(found, [("x".to_owned(), "old".to_owned())]);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const VALUES: [&str; 8] = ["change", "clock", "entry", "id", "message", "page_cache", "path", "table"];
+const VALUES: [&str; 10] =
+    ["change", "clock", "disk", "entry", "guard", "id", "message", "page_cache", "path", "table"];
 const MIDDLE: [&str; 4] = ["protocol", "store", "transport", "worktree"];
 const UPPER: [&str; 5] = ["cli", "config", "daemon", "engine", "monitor"];
 

@@ -273,3 +273,22 @@ fn a_changed_file_is_a_delta_where_that_is_much_smaller() {
         assert!(fs::read(copy.join(name)).expect("cloned") == edited(content.clone()), "{name}");
     }
 }
+
+#[test]
+fn what_is_left_out_goes_by_commits_of_its_own_where_a_file_takes_the_place_of_its_folder() {
+    let sites = Sites::new(1);
+    let site = &sites.sites[0];
+    for name in ["d/left out", "d/kept", "d/in/left out too"] {
+        site.write(name, name);
+    }
+    site.capture();
+    // What is versioned already stays so when it is ignored.
+    site.write(".gitignore", "/d/left out\n/d/in/\n");
+    site.capture();
+    fs::remove_dir_all(site.path("d")).expect("removable");
+    site.write("d", "a file");
+    assert_eq!(site.capture(), 4, "three files go, one comes");
+    assert_eq!(site.git(&["ls-tree", "-r", "--name-only", "main"]), ".gitignore\nd\n");
+    site.check();
+    assert_eq!(site.capture(), 0);
+}

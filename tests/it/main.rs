@@ -7,16 +7,21 @@
 
 mod architecture;
 mod bad_input;
+mod brakes;
 mod bundles;
 mod capture;
 mod cli;
 mod crash;
-
 mod daemon;
+mod damage;
+mod fuzzed;
+mod hostile;
 mod large;
 mod live;
+mod man_pages;
 mod property;
 mod real_tree;
+mod simulation;
 mod sites;
 mod support;
 mod sync;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use foldersync::clock::{ManualClock, Timestamp};
 use foldersync::engine::report::ExchangeReport;
 use foldersync::engine::{Address, Context, Device, EngineError, Folder, InitOptions, PeerTarget};
+use foldersync::guard::Guards;
 use foldersync::id::{CommitId, DeviceId};
 use foldersync::monitor::Recording;
 
@@ -30,6 +31,7 @@ pub(crate) struct Site {
     pub(crate) root: PathBuf,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) monitor: Arc<Recording>,
+    pub(crate) guards: Guards,
 }
 
 impl Sites {
@@ -41,7 +43,13 @@ impl Sites {
                 let name = char::from(b'a' + u8::try_from(n).expect("few")).to_string();
                 let root = dir.path().join(&name);
                 fs::create_dir(&root).expect("a folder");
-                let site = Site { name, root, clock: Arc::new(ManualClock::at(NOON)), monitor: Arc::default() };
+                let site = Site {
+                    name,
+                    root,
+                    clock: Arc::new(ManualClock::at(NOON)),
+                    monitor: Arc::default(),
+                    guards: Guards::default(),
+                };
                 Folder::init(&site.root, &site.init_options(), site.context()).expect("init");
                 site
             })
@@ -95,7 +103,13 @@ pub(crate) enum Standing {
 
 impl Site {
     pub(crate) fn context(&self) -> Context {
-        Context { clock: self.clock.clone(), monitor: self.monitor.clone(), threads: 2, zone: jiff::tz::TimeZone::UTC }
+        Context {
+            clock: self.clock.clone(),
+            monitor: self.monitor.clone(),
+            threads: 2,
+            zone: jiff::tz::TimeZone::UTC,
+            guards: self.guards,
+        }
     }
 
     pub(crate) fn init_options(&self) -> InitOptions {

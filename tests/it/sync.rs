@@ -96,6 +96,46 @@ fn a_revert_keeps_what_was_not_captured_yet() {
     assert_eq!(shown, b"two\n");
 }
 
+/// As when a kill came before the table of what the disk holds was saved, or the power was lost before it was safe.
+#[test]
+fn a_deletion_is_noticed_by_a_table_that_is_older_than_the_file() {
+    // Also where something else was done in between.
+    for gathers in [false, true] {
+        let sites = Sites::new(1);
+        let a = &sites.sites[0];
+        a.write("first", "1");
+        a.capture();
+        let table = [".git/index", ".git/foldersync/empty-folders"].map(|file| a.path(file));
+        let older = table.map(|path| (fs::read(&path).expect("a table"), path));
+        a.write("d/second", "2");
+        a.capture();
+        for (bytes, path) in older {
+            fs::write(path, bytes).expect("the older table");
+        }
+        if gathers {
+            a.folder().gc().expect("gc");
+        }
+        a.remove("d/second");
+        assert_eq!(a.folder().capture(&[]).expect("capture").deleted, 1);
+        assert_eq!(a.git(&["ls-tree", "-r", "--name-only", "main"]), "first\n");
+        a.check();
+    }
+}
+
+#[test]
+fn a_folder_that_was_empty_keeps_what_came_into_it() {
+    let sites = Sites::new(1);
+    let a = &sites.sites[0];
+    std::fs::create_dir(a.root.join("d")).expect("a folder");
+    a.capture();
+    a.write("d/new", "n");
+    a.capture();
+    let report = a.folder().revert(&[file_rev("d@1")]).expect("revert");
+    assert_eq!(report.changes.len(), 0);
+    assert_eq!(a.names(), ["d/new"]);
+    a.check();
+}
+
 #[test]
 fn a_folder_is_restored_as_it_was_at_a_time() {
     let sites = Sites::new(1);
@@ -531,4 +571,19 @@ fn whoever_read_many_revisions_need_not_read_them_again() {
     for site in [a, b] {
         assert!(site.path(".git/foldersync/graph").exists(), "{}", site.root.display());
     }
+}
+
+#[test]
+fn a_conflict_of_a_file_with_a_folder_ends_by_revisions_of_one_path_each() {
+    let sites = Sites::new(2);
+    let [a, b] = [&sites.sites[0], &sites.sites[1]];
+    a.write("c/y/z", "in a folder");
+    b.write("c", "a file");
+    sites.exchange(0, 1);
+    let conflict = a.folder().conflicts().expect("conflicts").remove(0);
+    a.folder().resolve_conflict(&conflict.copy, Resolution::Theirs).expect("resolved");
+    assert_eq!(a.names(), ["c"]);
+    a.check();
+    sites.settle();
+    assert_eq!(b.read("c"), "a file");
 }

@@ -57,6 +57,8 @@ struct Read {
 }
 
 /// Take in the revisions of a bundle, and write what they change
+///
+/// A mass change is held back as if a peer had sent it, under the name `bundle`: see `foldersync accept`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  foldersync bundle apply docs.bundle.sz")]
 struct Apply {
@@ -103,6 +105,12 @@ fn apply(session: &Session, args: &Apply) -> Result<ExitCode, CommandError> {
     if !session.ui().is_json() {
         reports::left_out(session.ui(), &report.left_out);
         reports::conflicts(session.ui(), &report.conflicts);
+    }
+    if let Some(held) = &report.held {
+        if session.ui().is_json() {
+            return Ok(ExitCode::Refused);
+        }
+        return Err(reports::held_back(&held.peer, held));
     }
     Ok(ExitCode::left_out_if(!report.left_out.is_empty() || !report.conflicts.is_empty()))
 }

@@ -43,7 +43,15 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     let mut peer = PeerSettings::new(address);
     let options = InitOptions { alongside: false, device: session.device()?, folder_id: None };
     let target = registry::target(&name, &peer, None)?;
-    let (folder, report) = Folder::clone_from(&target, &dir, &options, session.context())?;
+    // A kill may have come before the copy was registered, which is last.
+    let begun = match registry::name_of(&config, &dir) {
+        Some(_) => None,
+        None => Folder::go_on_with_clone(&target, &dir, &options, &session.context_of(&dir))?,
+    };
+    let (folder, report) = match begun {
+        Some(done) => done,
+        None => Folder::clone_from(&target, &dir, &options, session.context_of(&dir))?,
+    };
 
     session.home()?.edit(|config, editor| {
         let name = peer_name(config, &peer.address, args.peer_name.as_ref())?;

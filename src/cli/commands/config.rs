@@ -12,6 +12,7 @@ use crate::cli::exit::ExitCode;
 use crate::cli::session::Session;
 use crate::cli::ui::table::Table;
 use crate::config::{Config, FolderSettings, Name, Pause, Relay, RelayCertificate, period};
+use crate::guard::{Brake, FreeSpace};
 
 /// Show the configuration that is in effect, or where its file is
 ///
@@ -51,6 +52,8 @@ struct DeviceDocument<'a> {
     relay_certificate: Option<&'a RelayCertificate>,
     local_discovery: bool,
     quiet: String,
+    brake: Brake,
+    free_space: FreeSpace,
 }
 
 impl<'a> DeviceDocument<'a> {
@@ -63,6 +66,8 @@ impl<'a> DeviceDocument<'a> {
             relay_certificate: device.relay_certificate.as_ref(),
             local_discovery: device.local_discovery(),
             quiet: period::print(device.quiet()),
+            brake: config.guards_of(None).brake,
+            free_space: config.guards_of(None).free_space,
         }
     }
 
@@ -71,6 +76,7 @@ impl<'a> DeviceDocument<'a> {
         rows.extend(self.relay.map(|relay| ("relay", relay.to_string())));
         rows.extend(self.relay_certificate.map(|it| ("relay_certificate", it.to_string())));
         rows.extend([("local_discovery", self.local_discovery.to_string()), ("quiet", self.quiet.clone())]);
+        rows.extend([("brake", self.brake.to_string()), ("free_space", self.free_space.to_string())]);
         rows
     }
 }
@@ -87,11 +93,13 @@ struct ExchangeDocument<'a> {
 struct FolderDocument<'a> {
     path: &'a Path,
     paused: Pause,
+    brake: Option<Brake>,
+    free_space: Option<FreeSpace>,
 }
 
 impl<'a> FolderDocument<'a> {
     fn new(folder: &'a FolderSettings) -> Self {
-        Self { path: &folder.path, paused: folder.paused }
+        Self { path: &folder.path, paused: folder.paused, brake: folder.brake, free_space: folder.free_space }
     }
 }
 
@@ -141,6 +149,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
         push(format!("folder.{name}.path"), folder.path.display().to_string());
         if folder.paused != Pause::No {
             push(format!("folder.{name}.paused"), folder.paused.to_string());
+        }
+        if let Some(brake) = folder.brake {
+            push(format!("folder.{name}.brake"), brake.to_string());
+        }
+        if let Some(space) = folder.free_space {
+            push(format!("folder.{name}.free_space"), space.to_string());
         }
     }
     for (name, peer) in &config.peers {

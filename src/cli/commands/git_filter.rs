@@ -12,8 +12,8 @@ use crate::engine::{Folder, git_filter};
 /// Give plain git the bytes of large files (run by git itself)
 ///
 /// A large file is kept in chunks, and lies in git as the list of them. A folder's repository that has such files tells
-/// git to run this wherever it writes files or looks at them, so that `git checkout`, `git diff` and `git archive` work with what
-/// is in the file. It only reads; what it does not know passes as it is. In a plain clone it is set up by hand.
+/// git to run this wherever it writes files or looks at them, so that `git checkout`, `git diff` and `git archive` work
+/// with what is in the file. It only reads; what it does not know passes as it is. In a plain clone it is set up by hand.
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = "Example, in a clone that git made:\n  git config filter.foldersync.process 'foldersync git-filter'\n  echo '* -text filter=foldersync' >> .git/info/attributes\n  git checkout -f HEAD"

@@ -1,5 +1,6 @@
 //! The commands, one file each. A command's documentation is its help.
 
+mod accept;
 mod bundle;
 mod clone;
 mod commit;
@@ -17,6 +18,8 @@ mod log;
 mod man;
 mod pause;
 mod peer;
+mod reject;
+mod repair;
 mod restore;
 mod resume;
 mod revert;
@@ -48,6 +51,8 @@ pub(crate) enum Command {
     Revert(revert::Args),
     Restore(restore::Args),
     Conflicts(conflicts::Args),
+    Accept(accept::Args),
+    Reject(reject::Args),
     Share(share::Args),
     Join(join::Args),
     Peer(peer::Args),
@@ -57,6 +62,7 @@ pub(crate) enum Command {
     Resume(resume::Args),
     Bundle(bundle::Args),
     Verify(verify::Args),
+    Repair(repair::Args),
     Gc(gc::Args),
     Config(config::Args),
     Id(id::Args),
@@ -80,6 +86,8 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<ExitCode, Comma
         Command::Diff(args) => diff::run(session, &args),
         Command::Revert(args) => revert::run(session, &args),
         Command::Restore(args) => restore::run(session, &args),
+        Command::Accept(args) => accept::run(session, &args),
+        Command::Reject(args) => reject::run(session, &args),
         Command::Conflicts(args) => conflicts::run(session, args),
         Command::Share(args) => share::run(session, &args),
         Command::Join(args) => join::run(session, &args),
@@ -90,6 +98,7 @@ pub(crate) fn run(session: &Session, command: Command) -> Result<ExitCode, Comma
         Command::Resume(args) => resume::run(session, &args),
         Command::Bundle(args) => bundle::run(session, args),
         Command::Verify(args) => verify::run(session, &args),
+        Command::Repair(args) => repair::run(session, &args),
         Command::Gc(args) => gc::run(session, &args),
         Command::Config(args) => config::run(session, &args),
         Command::Id(args) => id::run(session, &args),

@@ -10,7 +10,7 @@ use crate::daemon::log::{Log, LogOptions};
 use crate::daemon::relay::{DEFAULT_RELAY_PORT, RelayOnly, RelayOptions};
 use crate::daemon::signals::{Signal, Signals};
 use crate::daemon::{self, Daemon, DaemonError, DaemonOptions, Order};
-use crate::engine::{ExchangeOptions, Folder};
+use crate::engine::{Context, ExchangeOptions, Folder};
 
 /// Keep all folders in step with their peers, until it is stopped
 ///
@@ -71,7 +71,9 @@ impl From<DaemonError> for CommandError {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
     if args.stdio {
         // Standard output belongs to the protocol, and standard error to the side that began: nothing is shown here.
-        let folder = Folder::open(&session.root()?, Session::silent_context())?;
+        let root = session.root()?;
+        let context = Context { guards: session.context_of(&root).guards, ..Session::silent_context() };
+        let folder = Folder::open(&root, context)?;
         let report = folder.serve_stdio(ExchangeOptions::default())?;
         return Ok(ExitCode::left_out_if(!report.left_out.is_empty()));
     }

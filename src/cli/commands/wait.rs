@@ -13,11 +13,13 @@ use crate::cli::exit::ExitCode;
 use crate::cli::live::{self, PairLive};
 use crate::cli::paths::Places;
 use crate::cli::registry;
+use crate::cli::reports;
 use crate::cli::session::Session;
 use crate::cli::tell;
 use crate::cli::ui::format::{count, list};
 use crate::config::{Config, ConfigError, Direction, Name, period};
 use crate::daemon::control::{Answer, Ask};
+use crate::engine::report::Held;
 use crate::engine::{Folder, Wait};
 use crate::path::SyncPath;
 
@@ -49,6 +51,8 @@ struct Document<'a> {
     path: Option<&'a SyncPath>,
     peers: &'a [Name],
     safe: bool,
+    /// What came from peers and waits for a decision here.
+    held: &'a [Held],
 }
 
 /// What is waited for.
@@ -76,13 +80,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandErr
     if !waited.by_daemon(timeout)? {
         waited.alone()?;
     }
+    let held = Folder::open(&waited.root, Session::silent_context())?.held()?;
     let ui = session.ui();
     if ui.is_json() {
         let folder = waited.root.display().to_string();
-        ui.json(&Document { folder, path: waited.path.as_ref(), peers: &waited.peers, safe: true })?;
+        ui.json(&Document { folder, path: waited.path.as_ref(), peers: &waited.peers, safe: true, held: &held })?;
     } else {
         let names: Vec<_> = waited.peers.iter().map(ToString::to_string).collect();
         ui.status(&format!("{} is safe on {}", waited.what(), list(&names)));
+        for held in &held {
+            ui.warning(&format!("held back from {}", reports::held(held)));
+        }
     }
     Ok(ExitCode::Done)
 }

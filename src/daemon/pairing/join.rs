@@ -15,6 +15,7 @@ use crate::daemon::control::{Answer, Refusal};
 use crate::daemon::peer::ToPeer;
 use crate::daemon::shared::Shared;
 use crate::engine::{self, Failure, InitOptions, Place, Taken};
+use crate::guard::Guards;
 use crate::monitor::Silent;
 use crate::protocol::pairing::{Channel, Event, Grant, Joiner, PairingError, Secret, Welcome};
 use crate::transport::TransportError;
@@ -159,7 +160,7 @@ fn first_copy(
 /// Pairs, and has the daemon know the folder and the peer.
 fn meet(shared: &Shared, orders: &Sender<Order>, ticket: &Ticket, path: &Path) -> Result<(Welcome, Pinned), Refusal> {
     // Found out before the ticket is used up.
-    let cx = shared.context(Arc::new(Silent));
+    let cx = shared.context(Arc::new(Silent), Guards::default());
     if !path.is_absolute() {
         return Err(refusal(Failure::Usage, format!("{} is not an absolute path", path.display())));
     }

@@ -14,6 +14,7 @@ use crate::daemon::asks::reload;
 use crate::daemon::control::{Answer, Refusal, Secretive};
 use crate::daemon::shared::Shared;
 use crate::engine::{Failure, Folder, folder::random};
+use crate::guard::Guards;
 use crate::id::FolderId;
 use crate::monitor::Silent;
 use crate::protocol::pairing::{Channel, Event, Grant, PairingError, Secret, Sharer};
@@ -36,7 +37,7 @@ fn identity(shared: &Shared, name: &Name) -> Result<FolderId, Refusal> {
         let known = format!("no folder is named `{name}` here");
         return Err(Refusal { failure: Failure::Usage, message: known, hint: None });
     };
-    Ok(Folder::open(&settings.path, shared.context(std::sync::Arc::new(Silent)))?.id())
+    Ok(Folder::open(&settings.path, shared.context(std::sync::Arc::new(Silent), Guards::default()))?.id())
 }
 
 /// Makes a ticket.

@@ -127,6 +127,8 @@ mod tests {
     #[case::hidden(".bashrc", "x", 1, ".bashrc (conflict x 2026-11-20 10.31.02)")]
     #[case::hidden_with_ending(".a.txt", "x", 1, ".a (conflict x 2026-11-20 10.31.02).txt")]
     #[case::no_ending("Dr. Who", "x", 1, "Dr. Who (conflict x 2026-11-20 10.31.02)")]
+    #[case::long_ending("a.0123456789abcdef", "x", 1, "a (conflict x 2026-11-20 10.31.02).0123456789abcdef")]
+    #[case::no_ending_any_more("a.0123456789abcdefg", "x", 1, "a.0123456789abcdefg (conflict x 2026-11-20 10.31.02)")]
     #[case::dot_at_the_end("a.", "x", 1, "a. (conflict x 2026-11-20 10.31.02)")]
     #[case::wild_device("a", " ../<b>:\u{1}(c) ", 1, "a (conflict ..--b---[c] 2026-11-20 10.31.02)")]
     #[case::nameless_device("a", "  ", 1, "a (conflict unknown 2026-11-20 10.31.02)")]
@@ -158,12 +160,13 @@ mod tests {
 
     #[test]
     fn long_names_are_cut_between_characters() {
-        for length in 60..=255 {
+        for (length, number) in (60..=255).flat_map(|length| [(length, 12), (length, 123)]) {
             let stem = "é".repeat(length / 2);
-            let copy = copy_path(&path(&format!("a/{stem}.jpg")), &"ü".repeat(99), TIME, 12);
+            let copy = copy_path(&path(&format!("a/{stem}.jpg")), &"ü".repeat(99), TIME, number);
             assert!(copy.file_name().len() <= 255, "{}", copy.file_name().len());
             let text = std::str::from_utf8(copy.file_name()).unwrap();
-            assert!(text.starts_with('é') && text.ends_with("2026-11-20 10.31.02) 12.jpg"), "{text}");
+            let end = format!("2026-11-20 10.31.02) {number}.jpg");
+            assert!(text.starts_with('é') && text.ends_with(&end), "{text}");
         }
     }
 

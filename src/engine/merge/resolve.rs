@@ -37,8 +37,7 @@ pub(super) fn resolve<E>(sides: &[Side], base: Option<Entry>, text: &mut dyn Tex
     // One side for each content. The same content in two modes is one content, executable.
     let mut contents: Vec<(Side, Entry)> = Vec::new();
     for (side, entry) in standing {
-        let content =
-            |entry: Entry| (entry.kind.is_file(), entry.kind.is_file() || entry.kind == Kind::Symlink, entry.id);
+        let content = |entry: Entry| (entry.kind.is_file(), entry.id);
         match contents.iter_mut().find(|(_, known)| content(*known) == content(entry)) {
             Some((known, value)) => {
                 let kind = value.kind.max(entry.kind);
@@ -120,6 +119,8 @@ mod tests {
     #[case::folder_beats_deletion(&[(None, 9), (Some(FOLDER), 1)], None, false, &[FOLDER])]
     #[case::the_same(&[(Some(file(1)), 9), (Some(file(1)), 1)], None, false, &[file(1)])]
     #[case::executable_wins(&[(Some(file(1)), 9), (Some(executable(1)), 1)], None, false, &[executable(1)])]
+    #[case::the_later_of_two_modes_speaks(&[(Some(file(1)), 1), (Some(executable(1)), 9), (Some(file(2)), 5)], None, false, &[executable(1), file(2)])]
+    #[case::the_later_of_two_modes_speaks_either_way(&[(Some(file(1)), 9), (Some(executable(1)), 1), (Some(file(2)), 5)], None, false, &[executable(1), file(2)])]
     #[case::executable_wins_over_the_base(&[(Some(file(1)), 9), (Some(executable(1)), 1)], Some(executable(1)), false, &[executable(1)])]
     #[case::later_wins(&[(Some(file(1)), 9), (Some(file(2)), 1)], None, false, &[file(1), file(2)])]
     #[case::later_wins_in_any_order(&[(Some(file(1)), 1), (Some(file(2)), 9)], None, false, &[file(2), file(1)])]

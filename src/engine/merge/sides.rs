@@ -8,6 +8,8 @@
 //! Each tip has last revisions of a path, all with the value that the tip has there. One of them is *superseded* if
 //! some other tip follows it and yet has others. Revisions that all tips follow are superseded by any other; that is
 //! why only the commits that the tips do not share are walked, from each tip down, with the paths still looked for.
+//! And a choice that merging made by its rules is superseded by a person's revision that went on from the same content
+//! elsewhere: two devices that merge the same at the same time, and one edit after it, are in no conflict.
 //!
 //! Everything here is a function of the commits alone.
 
@@ -210,7 +212,8 @@ impl<'a> Sides<'a> {
         if !needs.is_empty() {
             return Ok(Walk::Needs(needs));
         }
-        let settled = last.into_iter().map(|by_tip| {
+        let mut settled = Vec::with_capacity(paths.len());
+        for (by_tip, path) in last.into_iter().zip(paths) {
             let all: BTreeMap<usize, Option<Entry>> =
                 by_tip.values().flatten().map(|(&at, &value)| (at, value)).collect();
             let counts = |at: usize| {
@@ -220,10 +223,36 @@ impl<'a> Sides<'a> {
             };
             let kept = all.into_iter().filter(|&(at, _)| counts(at));
             let mut kept: Vec<_> = kept.map(|(at, value)| Revision { value, commit: region[at].0 }).collect();
+            self.retain_said(&mut kept, path)?;
             kept.sort_unstable();
-            kept.into()
-        });
-        Ok(Walk::Done(settled.collect()))
+            settled.push(kept.into());
+        }
+        Ok(Walk::Done(settled))
+    }
+
+    /// Drops what merging came to by its rules where a person went on from the very same: had they known of that merge
+    /// as well, they would have seen there what they saw.
+    fn retain_said(&mut self, revisions: &mut Vec<Revision>, path: &SyncPath) -> Result<(), StoreError> {
+        if revisions.len() < 2 {
+            return Ok(());
+        }
+        let mut by_rule = HashSet::new();
+        for revision in &*revisions {
+            if self.commit(revision.commit)?.message().derived.is_some() {
+                by_rule.insert(revision.commit);
+            }
+        }
+        if by_rule.is_empty() {
+            return Ok(());
+        }
+        let mut gone_on_from = HashSet::new();
+        for revision in revisions.iter().filter(|it| !by_rule.contains(&it.commit)) {
+            for parent in self.graph.parents(revision.commit)? {
+                gone_on_from.insert(self.value(parent, path)?);
+            }
+        }
+        revisions.retain(|it| !by_rule.contains(&it.commit) || !gone_on_from.contains(&it.value));
+        Ok(())
     }
 
     /// The commits that brought `revision` into being: itself, or, where it is a merge that chose among what others

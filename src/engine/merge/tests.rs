@@ -321,6 +321,29 @@ fn the_later_keeps_the_name_and_the_other_is_kept_beside_it() {
 }
 
 #[test]
+fn the_latest_that_wrote_a_content_speaks_for_it() {
+    for times in [[1, 9], [9, 1]] {
+        let repository = Repository::new();
+        let base = repository.start(&[("p", "0"), ("q", "0")]);
+        let x = repository.write(by("x", times[0]), base, "p", "1");
+        let z = repository.write(by("z", times[1]), base, "p", "1");
+        let y = repository.write(by("y", 5), base, "p", "2");
+        let won = ["p=1".to_owned(), copy("p", "y", 5, "=2"), "q=0".to_owned()];
+        assert_eq!(repository.show(repository.merge(&[x, y, z]).head), won);
+
+        // So it is where a person has chosen it.
+        let chosen = repository.commit_tree(&by("m", 2), &[x, z, y], repository.tree_of(x));
+        let w = repository.write(by("w", 7), base, "p", "3");
+        let won = ["p=1".to_owned(), copy("p", "w", 7, "=3"), "q=0".to_owned()];
+        assert_eq!(repository.show(repository.merge(&[chosen, w]).head), won);
+        let w = repository.write(by("w", 20), base, "p", "3");
+        let latest = if times[0] > times[1] { "x" } else { "z" };
+        let lost = ["p=3".to_owned(), copy("p", latest, 9, "=1"), "q=0".to_owned()];
+        assert_eq!(repository.show(repository.merge(&[chosen, w]).head), lost);
+    }
+}
+
+#[test]
 fn a_tie_goes_to_the_greater_content() {
     let repository = Repository::new();
     let base = repository.start(&[("p", "0")]);
@@ -442,6 +465,54 @@ fn the_base_of_a_text_is_the_last_revision_that_its_sides_share() {
 }
 
 #[test]
+fn texts_that_do_not_go_back_to_one_are_not_merged() {
+    // v and y meet x, each for itself, and both come to keep y's text; both go on from it. What the two have in common
+    // is x's text and y's, in whatever order.
+    for lost in ["1\n", "2\n", "3\n", "4\n", "5\n", "6\n"] {
+        let repository = Repository::new();
+        let base = repository.start(&[("p.txt", "0\n"), ("r", "0")]);
+        let x = repository.write(by("x", 1), base, "p.txt", lost);
+        let y = repository.write(by("y", 2), base, "p.txt", "a\nb\nc\nd\n");
+        let here = repository.merge(&[x, y]).head;
+        let v = repository.write(by("v", 3), here, "p.txt", "A\nb\nc\nd\n");
+        let y = repository.write(by("y", 3), y, "r", "3");
+        let there = repository.merge(&[x, y]).head;
+        let y = repository.write(by("y", 4), there, "p.txt", "a\nb\nc\nD\n");
+        let shown = repository.show(repository.merge(&[v, y]).head);
+        assert!(shown.contains(&"p.txt=a\nb\nc\nD\n".to_owned()), "{shown:?}");
+        assert!(shown.contains(&copy("p", "v", 3, ".txt=A\nb\nc\nd\n")), "{shown:?}");
+    }
+}
+
+#[test]
+fn three_texts_of_which_two_cannot_be_merged_are_in_conflict() {
+    let repository = Repository::new();
+    let base = repository.start(&[("p.txt", "a\nb\nc\n")]);
+    let tips = ["1\nb\nc\n", "2\nb\nc\n", "3\nb\nc\n"];
+    let tips = tips.map(|text| repository.write(by(&text[..1], 1), base, "p.txt", text));
+    assert_eq!(repository.show(repository.merge(&tips).head).len(), 3);
+}
+
+#[test]
+fn what_foldersync_does_not_keep_is_left_as_it_is() {
+    // A repository in the folder, as git itself records it.
+    let repository = Repository::new();
+    let blob = repository.entry(Kind::File, "0").id;
+    let mut tree = Vec::new();
+    for (mode, name) in [(0o100_644, "p"), (0o100_644, "q"), (0o160_000, "sub")] {
+        tree::write_entry(&mut tree, mode, name.as_bytes(), &blob);
+    }
+    let tree = repository.put(ObjectKind::Tree, &tree).as_tree();
+    let base = repository.commit_tree(&by("first", 0), &[], tree);
+    let x = repository.write(by("x", 1), base, "p", "1");
+    let y = repository.write(by("y", 1), base, "q", "1");
+    let merged = repository.merge(&[x, y]).head;
+    let mut content = Vec::new();
+    repository.objects.tree(repository.tree_of(merged), &mut content).unwrap();
+    assert!(content.windows(11).any(|bytes| bytes == b"160000 sub\0"), "{content:?}");
+}
+
+#[test]
 fn a_folder_keeps_its_name_against_a_file() {
     let repository = Repository::new();
     let base = repository.start(&[("q", "0")]);
@@ -549,6 +620,10 @@ fn a_person_renames_in_one_commit() {
     // Where the twin went is ambiguous: there the change beats the deletion.
     let merged = repository.merge(&[x, y]);
     assert_eq!(repository.show(merged.head), ["new=edited", "t=1", "twin=edited too", "twin 2=1", "u=1"]);
+    // And which of two has gone to one name.
+    let x = repository.commit(&person, &[base], &[("twin", None), ("twin 2", None), ("t", entry("1"))]);
+    let merged = repository.merge(&[x, y]);
+    assert_eq!(repository.show(merged.head), ["old=edited", "t=1", "twin=edited too"]);
 }
 
 #[test]
@@ -578,6 +653,16 @@ fn an_edit_meets_a_file_that_was_changed_and_then_renamed() {
     let y = repository.write(by("y", 2), base, "old", "there");
     let merged = repository.merge(&[x, y]);
     assert_eq!(repository.show(merged.head), ["new=there".to_owned(), copy("new", "x", 1, "=here")]);
+}
+
+#[test]
+fn edits_of_two_that_follow_a_rename_are_merged() {
+    let repository = Repository::new();
+    let base = repository.start(&[("old.txt", "a\nb\nc\nd\n"), ("q", "0")]);
+    let x = repository.rename(by("x", 1), base, "old.txt", "new.txt");
+    let y = repository.write(by("y", 2), base, "old.txt", "A\nb\nc\nd\n");
+    let z = repository.write(by("z", 3), base, "old.txt", "a\nb\nc\nD\n");
+    assert_eq!(repository.show(repository.merge(&[x, y, z]).head), ["new.txt=A\nb\nc\nD\n", "q=0"]);
 }
 
 #[test]
@@ -639,6 +724,13 @@ fn a_rename_that_only_claims_to_be_one_is_a_deletion() {
     let x = repository.commit(&Authored { message: Some(&message), ..by("x", 1) }, &[base], &[("old", None)]);
     let y = repository.write(by("y", 2), base, "old", "edited");
     assert_eq!(repository.show(repository.merge(&[x, y]).head), ["old=edited", "other=1"]);
+
+    // Nor is it one where the other side knows nothing of that name.
+    let base = repository.start(&[("old", "0")]);
+    let x = repository.write(by("x", 1), base, "other", "1");
+    let x = repository.commit(&Authored { message: Some(&message), ..by("x", 2) }, &[x], &[("old", None)]);
+    let y = repository.write(by("y", 2), base, "old", "edited");
+    assert_eq!(repository.show(repository.merge(&[x, y]).head), ["old=edited", "other=1"]);
 }
 
 #[test]
@@ -677,6 +769,20 @@ fn going_on_from_what_a_merge_has_taken_is_no_conflict() {
 }
 
 #[test]
+fn going_on_from_what_a_person_has_taken_in_a_merge_is_no_conflict() {
+    let repository = Repository::new();
+    let base = repository.start(&[("p", "0"), ("q", "0")]);
+    let x = repository.write(by("x", 1), base, "p", "1");
+    let y = repository.write(by("y", 1), base, "q", "1");
+    let taken = repository.write(by("y", 1), x, "q", "1");
+    let both = repository.commit_tree(&by("m", 2), &[x, y], repository.tree_of(taken));
+    let x = repository.write(by("x", 2), x, "p", "2");
+    let merged = repository.merge(&[x, both]);
+    assert_eq!(repository.show(merged.head), ["p=2", "q=1"]);
+    assert_eq!(merged.conflicts, []);
+}
+
+#[test]
 fn what_a_merge_has_settled_stays_settled() {
     // The conflict of x and y is merged and ended by hand; z, who only knows x's version, brings nothing new.
     let repository = Repository::new();
@@ -687,6 +793,41 @@ fn what_a_merge_has_settled_stays_settled() {
     let ended = repository.delete(by("y", 3), both, &copy("p", "x", 1, ""));
     let z = repository.write(by("z", 4), x, "q", "1");
     assert_eq!(repository.show(repository.merge(&[ended, z]).head), ["p=2", "q=1"]);
+}
+
+#[test]
+fn going_on_from_what_two_have_chosen_alike_is_no_conflict() {
+    // v and y meet x, each for itself, and both come to keep y's version; then v writes elsewhere, and y there.
+    let repository = Repository::new();
+    let base = repository.start(&[("p", "0"), ("q", "0"), ("r", "0")]);
+    let x = repository.write(by("x", 1), base, "p", "1");
+    let y = repository.write(by("y", 2), base, "p", "2");
+    let here = repository.merge(&[x, y]).head;
+    let v = repository.write(by("v", 3), here, "q", "3");
+    let y = repository.write(by("y", 3), y, "r", "3");
+    let there = repository.merge(&[x, y]).head;
+    let lost = copy("p", "x", 1, "");
+
+    let y = repository.write(by("y", 4), there, "p", "4");
+    let merged = repository.merge(&[v, y]);
+    assert_eq!(repository.show(merged.head), ["p=4".to_owned(), format!("{lost}=1"), "q=3".into(), "r=3".into()]);
+    assert_eq!(merged.conflicts, []);
+
+    // Whatever somebody else has made of it.
+    let w = repository.write(by("w", 9), base, "p", "9");
+    let kept = ["p=9".to_owned(), format!("{lost}=1"), copy("p", "y", 4, "=4"), "q=3".into(), "r=3".into()];
+    assert_eq!(repository.show(repository.merge(&[v, y, w]).head), kept);
+
+    // So it is for the copy: who ends the conflict ends it.
+    let y = repository.delete(by("y", 5), y, &lost);
+    let merged = repository.merge(&[v, y]);
+    assert_eq!(repository.show(merged.head), ["p=4", "q=3", "r=3"]);
+    assert_eq!(merged.conflicts, []);
+
+    // Both wrote there: that is a conflict.
+    let v = repository.write(by("v", 6), v, "p", "6");
+    let merged = repository.merge(&[v, y]);
+    assert_eq!(repository.show(merged.head), ["p=6".to_owned(), copy("p", "y", 4, "=4"), "q=3".into(), "r=3".into()]);
 }
 
 #[test]
@@ -1086,6 +1227,41 @@ impl Copies {
     }
 }
 
+const DRAFTED: [&str; 7] = ["a", "a/b", "a/b/c", "a/d", "a.b", "a-b/c", "b"];
+
+/// An edit of a draft: what is to stand somewhere, or that nothing is.
+fn draft_edit() -> impl Strategy<Value = (SyncPath, Option<Entry>)> {
+    let file = |kind| Some(Entry { kind, id: object_id(ObjectKind::Blob, b"") });
+    let entry = prop::sample::select(vec![None, file(Kind::File), file(Kind::Symlink), Some(Entry::EMPTY_FOLDER)]);
+    (prop::sample::select(DRAFTED.map(path).to_vec()), entry)
+}
+
+/// What stands at each path, edited in the plainest way.
+#[derive(Default)]
+struct Plain(BTreeMap<SyncPath, Entry>);
+
+impl Plain {
+    fn edit(&mut self, at: &SyncPath, entry: Option<Entry>) {
+        let Some(entry) = entry else {
+            self.0.remove(at);
+            return;
+        };
+        self.0.retain(|path, _| !path.is_below(at) && !at.is_below(path));
+        self.0.insert(at.clone(), entry);
+    }
+
+    fn tree(&self, repository: &Repository) -> TreeId {
+        let edits = self.0.iter().map(|(path, entry)| Edit { path: path.clone(), entry: Some(*entry) });
+        let edits: Vec<_> = edits.collect();
+        let mut sink = |content: &[u8]| Ok(repository.put(ObjectKind::Tree, content).as_tree());
+        tree::edit(&repository.objects, TreeId::EMPTY, &edits, &mut sink).unwrap()
+    }
+
+    fn at(&self, at: &SyncPath) -> Option<Entry> {
+        self.0.get(at).copied()
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -1118,5 +1294,37 @@ proptest! {
         prop_assert!(copies.heads.iter().all(|&head| head == all), "all at once");
         copies.repository.check_one_path_a_commit(all);
         copies.repository.check_with_git(all);
+    }
+
+    #[test]
+    fn a_draft_is_edited_as_a_tree_is(
+        before in prop::collection::vec(draft_edit(), 0..8),
+        edits in prop::collection::vec((draft_edit(), any::<bool>()), 1..12),
+    ) {
+        let repository = Repository::new();
+        let mut plain = Plain::default();
+        for (at, entry) in &before {
+            plain.edit(at, *entry);
+        }
+        let mut draft = Draft::new(&repository.objects, plain.tree(&repository));
+        for ((at, entry), is_written) in &edits {
+            plain.edit(at, *entry);
+            match entry {
+                Some(entry) => draft.put(at, *entry).unwrap(),
+                None => draft.remove(at).unwrap(),
+            }
+            for path in DRAFTED.map(path) {
+                let is_folder = plain.0.keys().any(|below| below.is_below(&path));
+                match draft.at(&path).unwrap() {
+                    At::Leaf(entry) => prop_assert_eq!(plain.at(&path), Some(entry)),
+                    At::Folder(_) => prop_assert!(is_folder),
+                    At::Nothing => prop_assert!(!is_folder && plain.at(&path).is_none()),
+                }
+            }
+            if *is_written {
+                let tree = draft.write(&mut |content| Ok(repository.put(ObjectKind::Tree, content).as_tree())).unwrap();
+                prop_assert_eq!(tree, plain.tree(&repository));
+            }
+        }
     }
 }

@@ -254,6 +254,24 @@ mod tests {
         }
 
         #[test]
+        fn changes_make_one_text_of_the_other(old in "[a-d]{0,12}", new in "[a-e]{0,12}") {
+            let old: Vec<&[u8]> = old.as_bytes().chunks(1).collect();
+            let new: Vec<&[u8]> = new.as_bytes().chunks(1).collect();
+            let (mut made, mut at) = (Vec::new(), None);
+            for change in changes(&old, &new) {
+                // Lines that stay are between any two.
+                prop_assert!(at.is_none_or(|at| at < change.old.start), "{change:?}");
+                prop_assert!(!(change.old.is_empty() && change.new.is_empty()), "{change:?}");
+                made.extend_from_slice(&old[at.unwrap_or(0)..change.old.start]);
+                prop_assert_eq!(made.len(), change.new.start);
+                made.extend_from_slice(&new[change.new]);
+                at = Some(change.old.end);
+            }
+            made.extend_from_slice(&old[at.unwrap_or(0)..]);
+            prop_assert_eq!(made, new);
+        }
+
+        #[test]
         fn lines_that_a_side_added_stand_in_the_result(base in "[a-h]{1,12}", a in "[a-j]{0,12}", b in "[a-j]{0,12}") {
             // Every line that one side alone has added stands in the result.
             if let Some(merged) = merged(&base, &a, &b) {

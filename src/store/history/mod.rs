@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row as SqlRow, params};
 
+use super::checksum::Checksum;
 use super::error::StoreError;
 use crate::entry::{Entry, Kind};
 use crate::id::{CommitId, ObjectId};
@@ -257,6 +258,61 @@ impl HistoryIndex {
         anew.begin_anew()?;
         anew.notice = Some(format!("the history index {why} and is made anew"));
         Ok(anew)
+    }
+
+    /// An index in a temporary file, gone when this value is.
+    pub fn temporary() -> Result<Self, StoreError> {
+        Ok(Self { db: open_temporary()?, file: PathBuf::new(), temporary: true, notice: None })
+    }
+
+    /// A checksum of all that it answers with: two indexes of one head have the same. An error is damage, most likely.
+    pub fn sum(&self) -> Result<[u8; 20], StoreError> {
+        let sound: String = self.db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        let mut sum = Checksum::default();
+        sum.update(sound.as_bytes());
+        let all = [
+            "SELECT hex(oid), date, generation, until FROM commits ORDER BY oid",
+            "SELECT hex(paths.path), date, generation, hex(oid), verb, kind, hex(content), copy
+             FROM revisions JOIN paths ON revisions.path = paths.id
+             ORDER BY paths.path, date, generation, oid",
+        ];
+        for select in all {
+            let mut select = self.db.prepare(select)?;
+            let columns = select.column_count();
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                for column in 0..columns {
+                    sum.update(format!("{:?}\n", row.get_ref(column)?).as_bytes());
+                }
+            }
+        }
+        sum.finish().map_err(|error| StoreError::damaged("the history index", error))
+    }
+
+    /// Tells all commits that are in it.
+    pub fn each_commit(&self, tell: &mut dyn FnMut(CommitId)) -> Result<(), StoreError> {
+        let mut select = self.db.prepare_cached("SELECT oid FROM commits ORDER BY date, generation, oid")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            tell(id_at(row, 0)?.as_commit());
+        }
+        Ok(())
+    }
+
+    /// The revisions that a commit made, with their numbers.
+    pub fn made_by(&self, commit: CommitId) -> Result<Vec<Row>, StoreError> {
+        let Some(key) = self.key(commit)? else { return Ok(Vec::new()) };
+        let mut select = self.db.prepare_cached(
+            "SELECT paths.path FROM revisions INDEXED BY revisions_by_time CROSS JOIN paths ON revisions.path = paths.id
+             WHERE date = ?1 AND generation = ?2 AND oid = ?3 ORDER BY paths.path",
+        )?;
+        let paths: rusqlite::Result<Vec<SyncPath>> =
+            select.query_map(params![key.date, key.generation, commit.as_bytes()], |row| path_at(row, 0))?.collect();
+        let mut rows = Vec::new();
+        for path in paths? {
+            rows.extend(self.newest_revisions(&path, &key.next(), 1)?.into_iter().filter(|row| row.key == key));
+        }
+        Ok(rows)
     }
 
     /// What a person should know of how it was opened; told to the monitor by the first [`HistoryIndex::catch_up`].

@@ -18,7 +18,7 @@ mod patch;
 pub use assemble::{Content, content};
 pub use cut::cut;
 pub(crate) use kept::branch_of;
-pub use recipe::{Chunk, Recipe, RecipeError};
+pub use recipe::{Chunk, LONGEST_CHUNK, Recipe, RecipeError};
 
 /// What files become recipes, unless a repository says otherwise: those with more bytes.
 pub const THRESHOLD: u64 = 8 << 20;

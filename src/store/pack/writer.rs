@@ -429,7 +429,7 @@ pub(crate) fn publish(
             .map_err(StoreError::io("set the permissions of", file.path()))?;
         durable::sync_file(file.as_file(), file.path())?;
     }
-    file.persist(&pack).map_err(|error| StoreError::io("rename", &pack)(error.error))?;
+    durable::persist(file, &pack)?;
     let sequence = match order {
         Order::None => None,
         Order::Youngest => Some(super::reader::last_sequence(dir)? + 1),
@@ -440,7 +440,7 @@ pub(crate) fn publish(
         File::create(&marker).map_err(StoreError::io("create", &marker))?;
     }
     let path = pack.with_extension("idx");
-    index.persist(&path).map_err(|error| StoreError::io("rename", &path)(error.error))?;
+    durable::persist(index, &path)?;
     durable::sync_dir(dir)?;
     Ok(finished)
 }

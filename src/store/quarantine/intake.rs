@@ -8,7 +8,7 @@ use super::spool::{Content, OnDisk, Received};
 use super::trees::check_tree;
 use super::{Limits, damaged, hostile, too_large, wrong_kind};
 use crate::id::{CommitId, ObjectId};
-use crate::store::commit::Commit;
+use crate::store::commit::{Commit, is_signature};
 use crate::store::error::StoreError;
 use crate::store::large::Recipe;
 use crate::store::objects::{ObjectKind, Objects, object_id};
@@ -22,6 +22,8 @@ use crate::store::pack::writer::seal;
 
 /// Bytes of contents that are kept for the deltas to come.
 const CACHE_BYTES: usize = 16 << 20;
+/// What stands in a commit above its message has at most so many bytes: parents by the thousand, but not by the million.
+const COMMIT_HEADER: usize = 256 << 10;
 /// The most deltas that may come before their base.
 const MAX_DEFERRED: usize = 10_000;
 
@@ -113,6 +115,8 @@ pub(super) struct Intake<'a> {
     borrowed: HashMap<ObjectId, ObjectKind>,
     deferred: Vec<u32>,
     commits: Vec<NewCommit>,
+    /// How many parents the commits have together.
+    parents: usize,
     pending: HashSet<(ObjectId, ObjectKind)>,
     ordered: bool,
     chunks: BTreeSet<ObjectId>,
@@ -130,6 +134,7 @@ impl<'a> Intake<'a> {
             borrowed: HashMap::new(),
             deferred: Vec::new(),
             commits: Vec::new(),
+            parents: 0,
             pending: HashSet::new(),
             ordered: true,
             chunks: BTreeSet::new(),
@@ -336,14 +341,29 @@ impl<'a> Intake<'a> {
 
     fn commit(&mut self, entry: u32, id: CommitId, content: &[u8]) -> Result<(), StoreError> {
         let nonsense = |detail: &dyn ToString| hostile(format!("commit {id}"), detail.to_string());
+        if content.len() > COMMIT_HEADER && !content[..COMMIT_HEADER].windows(2).any(|ends| ends == b"\n\n") {
+            return Err(nonsense(&"there is too much above its message"));
+        }
         Commit::parse(id, content).map_err(|error| nonsense(&error))?;
         let links = links(content).ok_or_else(|| nonsense(&"it makes no sense"))?;
         if content.contains(&0) {
             return Err(nonsense(&"it has a NUL byte"));
         }
+        let header = content.split(|&byte| byte == b'\n').take_while(|line| !line.is_empty());
+        for role in [&b"author "[..], b"committer "] {
+            let mut said = header.clone().filter_map(|line| line.strip_prefix(role));
+            if !said.next().is_some_and(is_signature) || said.next().is_some() {
+                return Err(nonsense(&"who made it, or when, makes no sense"));
+            }
+        }
         self.refer(ObjectKind::Tree, links.tree.into())?;
         // The first commit follows something outside; each other must follow the one before.
         self.ordered &= self.commits.last().is_none_or(|last| links.parents.contains(&last.id));
+        // Deltas make commits of many parents out of few bytes.
+        self.parents += links.parents.len();
+        if self.parents > self.limits.objects as usize {
+            return Err(too_large("the number of parents in the received pack", self.limits.objects.into()));
+        }
         for &parent in &links.parents {
             self.refer(ObjectKind::Commit, parent.into())?;
         }
@@ -372,9 +392,17 @@ impl<'a> Intake<'a> {
         let mut end = end;
         let OnDisk { file, path } = self.to;
         let failed = |error| StoreError::io("write", path)(error);
-        let mut bases: Vec<_> = self.borrowed.into_iter().collect();
+        let mut bases: Vec<_> = std::mem::take(&mut self.borrowed).into_iter().collect();
         bases.sort_unstable();
-        bases.retain(|(id, _)| self.table.get(id, |at| self.entries[at as usize].index.id).is_none());
+        for (id, _) in &bases {
+            let Some(entry) = self.find(id) else { continue };
+            // As a delta it may be made of what is made of it: whoever reads it would go in a circle for ever.
+            let (kind, _) = self.to.entry(self.entries[entry as usize].index.offset, self.limits.held_bytes)?;
+            if !matches!(kind, EntryKind::Whole(_)) {
+                return Err(hostile(format!("object {id}"), "it is a delta in the pack whose deltas stand on it"));
+            }
+        }
+        bases.retain(|(id, _)| self.find(id).is_none());
         let checksum = if bases.is_empty() {
             file.write_all_at(&checksum, end).map_err(failed)?;
             checksum
@@ -389,6 +417,9 @@ impl<'a> Intake<'a> {
                 let index = IndexEntry { id, crc: crc32fast::hash(&entry), offset: end };
                 self.entries.push(Entry { index, kind: Some(kind), referenced: true, height: 0 });
                 end += entry.len() as u64;
+                if end > self.limits.pack_bytes {
+                    return Err(too_large("the received pack, completed,", self.limits.pack_bytes));
+                }
             }
             seal(file, u32::try_from(self.entries.len()).expect("limited"), end).map_err(failed)?
         };

@@ -56,7 +56,8 @@ pub struct Limits {
     pub blob_bytes: u64,
     /// The deltas from an object back to a whole one.
     pub chain: usize,
-    /// How deep folders may lie in each other.
+    /// How deep folders may lie in each other, as far as inner ones come before outer ones, as they do from foldersync.
+    /// Whoever walks a tree has a limit of its own.
     pub depth: u16,
 }
 
@@ -226,6 +227,11 @@ fn wrong_kind(id: ObjectId, kind: ObjectKind) -> StoreError {
 }
 
 impl QuarantinedPack {
+    /// Where each object stands in the pack: for the index of one that is here already.
+    pub(crate) fn into_index(self) -> Vec<super::pack::index::IndexEntry> {
+        self.indexed.entries.into_iter().map(|entry| entry.index).collect()
+    }
+
     /// Checks that everything in it refers to what is there.
     pub fn verify(self, objects: &Objects) -> Result<VerifiedPack, StoreError> {
         let Self { header, file, indexed } = self;
@@ -307,6 +313,11 @@ fn parents_first(commits: &[NewCommit]) -> Vec<CommitId> {
 }
 
 impl VerifiedPack {
+    /// The chunks that the large files in it are made of.
+    pub(crate) const fn chunks(&self) -> &BTreeSet<ObjectId> {
+        &self.chunks
+    }
+
     /// The commits in it, parents first.
     pub fn commits(&self) -> &[CommitId] {
         &self.commits

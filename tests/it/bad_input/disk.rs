@@ -129,10 +129,36 @@ fn a_full_disk_is_told_and_the_next_command_with_room_finishes() {
     for name in ["clone", "captured", "clone2", "verify", "applied", "sound"] {
         ended(&env, name, "0", &[]);
     }
-    for name in ["capture", "receive", "apply"] {
-        ended(&env, name, "1", &["o space", "small/full"]);
+    ended(&env, "capture", "1", &["o space", "small/full"]);
+    // So small a disk is full before it is noticed that it is nearly so.
+    for name in ["receive", "apply"] {
+        ended(&env, name, "1", &["small/full", "make room"]);
     }
     env.run_in("docs", ["verify"]).ended(0);
+}
+
+/// Of a disk of 60 MiB, 20 are to stay free: what comes stops there, what goes does not.
+#[test]
+fn a_disk_that_fills_up_stops_what_comes_before_it_is_full() {
+    let env = two_folders();
+    let script = "mkdir small; mount -t tmpfs -o size=60m none small
+        run clone clone docs small/copy
+        sed -i 's/^.device.$/&\\nfree_space = \"20MiB\"/' home/config.toml
+        for n in 1 2 3 4 5 6 7 8 9; do head -c 6000000 /dev/urandom >docs/big$n; done
+        echo here >small/copy/own
+        run first --folder small/copy exchange
+        free=$(df --output=avail -k small | tail -n 1); test $free -gt 12000
+        run again --folder small/copy exchange
+        cat docs/own; test ! -e small/copy/big9
+        rm docs/big*; run sound --folder small/copy verify";
+    if !with_mounts(&env, script) {
+        return skipped("a_disk_that_fills_up_stops_what_comes_before_it_is_full", "no mounts are permitted here");
+    }
+    ended(&env, "clone", "0", &[]);
+    ended(&env, "first", "1", &["nearly full", "to stay free"]);
+    ended(&env, "again", "1", &["nearly full", "make room"]);
+    assert_eq!(env.read("docs/own"), "here\n", "what is new here is sent all the same");
+    ended(&env, "sound", "0", &[]);
 }
 
 #[test]

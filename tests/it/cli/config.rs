@@ -51,6 +51,8 @@ device.name             box
 device.port             44996
 device.local_discovery  true
 device.quiet            50ms
+device.brake            50%
+device.free_space       default
 folder.docs.path        /docs
 peer.nas.address        /n
 peer.nas.folders        docs
@@ -73,7 +75,7 @@ fn a_mistake_is_told_with_file_line_column_and_key() {
         str![[r#"
 $ foldersync exchange
 [stderr]
-error: [ROOT]/home/config.toml:5:1: `folder.docs.paht`: unknown field `paht`, expected `path` or `paused`
+error: [ROOT]/home/config.toml:5:1: `folder.docs.paht`: unknown field `paht`, expected one of `path`, `paused`, `brake`, `free_space`
 [exit 2]
 
 "#]]
@@ -83,7 +85,7 @@ error: [ROOT]/home/config.toml:5:1: `folder.docs.paht`: unknown field `paht`, ex
         str![[r#"
 $ foldersync exchange --json
 [stderr]
-{"error":{"kind":"config","message":"[ROOT]/home/config.toml:5:1: `folder.docs.paht`: unknown field `paht`, expected `path` or `paused`","hint":null}}
+{"error":{"kind":"config","message":"[ROOT]/home/config.toml:5:1: `folder.docs.paht`: unknown field `paht`, expected one of `path`, `paused`, `brake`, `free_space`","hint":null}}
 [exit 2]
 
 "#]]
@@ -115,6 +117,8 @@ device.relay                   https://relay.example:3340
 device.relay_certificate       0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f
 device.local_discovery         false
 device.quiet                   50ms
+device.brake                   30%
+device.free_space              2GiB
 exchange.every                 10m
 exchange.from                  22:00
 exchange.to                    06:00
@@ -126,6 +130,8 @@ folder.Fotos-Übersicht.path    /home/me/photos
 folder.Fotos-Übersicht.paused  2026-11-22T08:00:00Z
 folder.docs.path               /home/me/docs
 folder.docs.paused             true
+folder.docs.brake              off
+folder.docs.free_space         0.50%
 peer.backup.address            ssh://me@backup:2222/srv/photos
 peer.backup.folders            Fotos-Übersicht,docs
 peer.backup.direction          send

@@ -1,5 +1,6 @@
 //! The command line, by running the built command.
 
+mod brakes;
 mod config;
 mod documents;
 mod exchange;

@@ -75,6 +75,17 @@ fn there_and_back(env: &TestEnv, ssh: &Path, user_and_host: &str) {
         (&listed["peers"][0]["connected"], &listed["peers"][0]["known"][0]["status"]["lacks"]),
         (&"ssh".into(), &0.into())
     );
+
+    // What is lost here is there.
+    for pack in fs::read_dir(env.path("docs/.git/objects/pack")).expect("packs").map(|pack| pack.expect("one").path()) {
+        if pack.extension().is_some_and(|end| end == "pack") {
+            fs::remove_file(pack).expect("removed");
+        }
+    }
+    env.run(["--folder", "docs", "verify"]).ended(5);
+    let repaired = over(env, ssh, &["--folder", "docs", "repair", "nas"]).ended(0);
+    assert!(repaired.stdout.contains("nas brought"), "{repaired}");
+    over(env, ssh, &["exchange", "nas"]).ended(0);
 }
 
 #[test]

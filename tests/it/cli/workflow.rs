@@ -51,6 +51,33 @@ fn init_makes_one_commit_a_file_and_registers_the_folder() {
     assert_eq!(env.git("docs", &["status", "--porcelain"]), "");
 }
 
+/// A kill may come after all is made, and before that is in the configuration.
+#[test]
+fn init_and_clone_that_were_killed_before_the_folder_was_registered_go_on() {
+    let env = TestEnv::new();
+    let before = env.read("home/config.toml");
+    env.write("docs/a", "1");
+    env.run(["init", "docs"]).ended(0);
+    let made = env.read("home/config.toml");
+    env.write("home/config.toml", &before);
+    env.write("docs/b", "2");
+    let output = env.run(["init", "docs"]).ended(0);
+    assert!(output.stderr.contains("[ROOT]/docs is versioned as `docs`: 1 revision (1 added)"), "{output}");
+    assert_eq!(env.read("home/config.toml"), made);
+    // Once it is registered, that is all.
+    let output = env.run(["init", "docs"]).ended(6);
+    assert!(output.stderr.contains("is already a foldersync folder"), "{output}");
+
+    env.run(["clone", "docs", "copy"]).ended(0);
+    let cloned = env.read("home/config.toml");
+    env.write("home/config.toml", &made);
+    env.run(["clone", "docs", "copy"]).ended(0);
+    assert_eq!(env.read("home/config.toml"), cloned);
+    env.run(["clone", "docs", "copy"]).ended(2);
+    // What another device has made is not this one's to go on with.
+    env.run(["--home", "other", "init", "docs"]).ended(6);
+}
+
 #[test]
 fn init_of_somebodys_repository_is_refused() {
     let env = TestEnv::new();

@@ -34,8 +34,13 @@ struct Day {
 
 impl Day {
     fn start(&mut self, at: usize) {
-        let context =
-            Context { clock: self.clock.clone(), monitor: Arc::new(Silent), threads: 1, zone: jiff::tz::TimeZone::UTC };
+        let context = Context {
+            clock: self.clock.clone(),
+            monitor: Arc::new(Silent),
+            threads: 1,
+            zone: jiff::tz::TimeZone::UTC,
+            guards: foldersync::guard::Guards::default(),
+        };
         let options = DaemonOptions { loopback_only: true, relay_port: None };
         let daemon = Daemon::start(&Home::at(self.devices.home(at)), &context, options).expect("a daemon");
         let orders = daemon.orders();

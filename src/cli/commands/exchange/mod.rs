@@ -198,6 +198,8 @@ impl Outcome {
 
     fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Done(report) if report.held.is_some() => ExitCode::Refused,
+            Self::Done(report) if report.no_room.is_some() => ExitCode::Failed,
             Self::Done(report) => ExitCode::left_out_if(!report.left_out.is_empty() || !report.conflicts.is_empty()),
             // For cron: who is at work there does what was to be done.
             Self::Busy(_) | Self::Later(_) => ExitCode::Done,
@@ -219,6 +221,11 @@ fn tell(session: &Session, task: &Task<'_>, outcome: &Outcome, named: bool) -> R
                 reports::left_out(ui, &report.left_out);
             }
             reports::conflicts(ui, &report.conflicts);
+            let refused = report.held.as_ref().map(|held| reports::held_back(task.peer.as_str(), held));
+            let full = report.no_room.as_ref().map(|why| reports::no_room(why));
+            for error in refused.iter().chain(&full) {
+                error.print_for(ui, &format!("{} with {}", task.folder, task.peer));
+            }
         }
         Outcome::Busy(error) => ui.status(&format!("{} with {}: {}", task.folder, task.peer, error.message())),
         Outcome::Failed(error) => error.print_for(ui, &format!("{} with {}", task.folder, task.peer)),

@@ -174,7 +174,9 @@ fn stands(entry: &PeerEntry<'_>, out: &Out<'_>) -> String {
     }
     let mut words: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for known in &entry.known {
-        if let Some(pair) = &known.daemon {
+        if let State::Status(PeerStatus { held: Some(held), .. }) = &known.state {
+            words.entry(format!("held back here: {}", held.words())).or_default().push(known.folder.to_string());
+        } else if let Some(pair) = &known.daemon {
             words.entry(pair.words(|time| out.time(time))).or_default().push(known.folder.to_string());
         }
     }

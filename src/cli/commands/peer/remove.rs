@@ -18,12 +18,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
-    let (config, peer) = session.home()?.edit(|config, editor| {
+    session.home()?.edit(|config, editor| {
         let peer = super::known(config, &args.name)?.clone();
+        // The configuration is last: until then, the same command goes on where a kill ended it.
+        super::in_each_folder(session, config, &peer, |folder| Ok(folder.forget_peer(args.name.as_str())?));
         editor.remove_peer(&args.name);
-        Ok::<_, CommandError>((config.clone(), peer))
+        Ok::<_, CommandError>(())
     })?;
     tell_daemon(session);
-    super::in_each_folder(session, &config, &peer, |folder| Ok(folder.forget_peer(args.name.as_str()).map(drop)?));
     Ok(ExitCode::Done)
 }

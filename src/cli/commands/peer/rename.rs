@@ -19,17 +19,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<ExitCode, CommandError> {
-    let (config, peer) = session.home()?.edit(|config, editor| {
+    session.home()?.edit(|config, editor| {
         let peer = super::known(config, &args.old)?.clone();
         if config.peers.contains_key(&args.new) {
             return Err(super::taken(config, &args.new).into());
         }
+        // The configuration is last: until then, the same command goes on where a kill ended it.
+        super::in_each_folder(session, config, &peer, |folder| {
+            Ok(folder.rename_peer(args.old.as_str(), args.new.as_str())?)
+        });
         editor.rename_peer(&args.old, &args.new);
-        Ok::<_, CommandError>((config.clone(), peer))
+        Ok::<_, CommandError>(())
     })?;
     tell_daemon(session);
-    super::in_each_folder(session, &config, &peer, |folder| {
-        Ok(folder.rename_peer(args.old.as_str(), args.new.as_str()).map(drop)?)
-    });
     Ok(ExitCode::Done)
 }

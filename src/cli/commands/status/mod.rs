@@ -92,6 +92,12 @@ fn print(ui: &Ui, report: &StatusReport, daemon: Option<&FolderLive>) -> std::io
         out.path(&conflict.copy)?;
         writeln!(out)?;
     }
+    for held in &report.held {
+        out.styled(style::WARNING, "held back")?;
+        write!(out, " from ")?;
+        out.text(&reports::held(held))?;
+        writeln!(out, "; say `foldersync accept {0}` or `foldersync reject {0}`", held.peer)?;
+    }
     for peer in &report.peers {
         write!(out, "peer ")?;
         out.text(&peer.name)?;
@@ -119,7 +125,7 @@ fn print(ui: &Ui, report: &StatusReport, daemon: Option<&FolderLive>) -> std::io
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
-    use crate::engine::report::{Conflict, LeftOut, PathChange, PeerStatus};
+    use crate::engine::report::{Conflict, Held, LeftOut, PathChange, PeerStatus};
     use crate::id::{CommitId, FolderId};
     use crate::path::SyncPath;
 
@@ -133,6 +139,16 @@ mod tests {
             lacks,
             lacks_files: None,
             last_seen: secs.map(|secs| Timestamp::new(secs, 0)),
+            held: None,
+        };
+        let held = Held {
+            peer: "nas".to_owned(),
+            revision: CommitId::from_bytes([0xcd; 20]),
+            since: None,
+            deleted: 40,
+            rewritten: 0,
+            of: 50,
+            examples: vec![path("a"), path("b")],
         };
         let report = StatusReport {
             folder: "/docs".to_owned(),
@@ -147,6 +163,7 @@ mod tests {
                 time: Timestamp::default(),
             }],
             pending: false,
+            held: vec![held],
             peers: vec![peer("box", None, 0, None), peer("nas", head, 2, Some(0)), peer("usb", head, 0, None)],
         };
         let (ui, page, _) = Ui::captured(false);
@@ -154,7 +171,9 @@ mod tests {
         assert_eq!(
             page.text(),
             "/docs at ababababab\nno daemon keeps it in step\nchange notes.txt\nleft out sub: a nested git repository\n\
-             conflict a.md: the other version is a (conflict).md\npeer box was never met\n\
+             conflict a.md: the other version is a (conflict).md\n\
+             held back from nas: 40 files of 50 deleted, as a and b; say `foldersync accept nas` or `foldersync reject nas`\n\
+             peer box was never met\n\
              peer nas lacks 2 revisions, last seen 1970-01-01 00:00:00\npeer usb has everything\n"
         );
     }

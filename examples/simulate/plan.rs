@@ -131,7 +131,7 @@ pub(crate) enum Way {
 pub(crate) struct Trouble {
     /// Whether it is the second of two.
     pub(crate) second: bool,
-    /// Before which step that changes the disk.
+    /// Before which step that changes the disk; for [`What::Meddle`], whether power is lost, and when.
     pub(crate) at: usize,
     pub(crate) what: What,
 }
@@ -146,7 +146,7 @@ pub(crate) enum What {
     Full(usize),
     /// The person edits a file.
     Edit(&'static str),
-    /// The person edits the very file that is about to be replaced, if one is.
+    /// The person edits the very file that is about to be replaced, if one is; soon after, power may be lost.
     Meddle,
     /// The connection is cut after so many bytes.
     Cut(u64),

@@ -102,6 +102,10 @@ impl Disk {
         }
         let now = events.steps;
         events.steps += 1;
+        let meddled = match &events.armed {
+            Some((at, What::Meddle)) => loses_power(*at).map(|(steps, choice)| (now + steps, What::PowerLoss(choice))),
+            _ => None,
+        };
         match &events.armed {
             Some((at, What::Kill | What::PowerLoss(_))) if now == *at => {
                 if let Some((_, What::PowerLoss(choice))) = events.armed {
@@ -123,12 +127,21 @@ impl Disk {
             Some((_, What::Meddle)) if step == disk::Step::Rename && events.edited.is_empty() && path.is_file() => {
                 if let Some(edited) = PATHS.into_iter().find(|edited| root.join(edited) == path) {
                     events.edit(root, edited);
+                    if let Some(trouble) = meddled {
+                        events.armed = Some(trouble);
+                    }
                 }
                 Ok(())
             }
             _ => Ok(()),
         }
     }
+}
+
+/// Whether an edit of the very file that is replaced is followed by a loss of power: after how many steps, and what is
+/// lost.
+fn loses_power(at: usize) -> Option<(usize, u64)> {
+    (at % 2 == 1).then_some((1 + at / 2 % 8, at as u64))
 }
 
 /// A version of a file that a person wrote, and the one that they saw there before.
@@ -355,7 +368,9 @@ impl World {
             let Node { root, disk, .. } = &self.nodes[node];
             let events = &mut *disk.events();
             events.armed = Some((*at, what.clone()));
-            if matches!(what, What::PowerLoss(_)) && events.model.is_none() {
+            let loses =
+                matches!(what, What::PowerLoss(_)) || matches!(what, What::Meddle if loses_power(*at).is_some());
+            if loses && events.model.is_none() {
                 events.model = Some(Model::new(root).map_err(|error| error.to_string())?);
             }
         }

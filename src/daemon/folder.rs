@@ -83,6 +83,7 @@ impl Actor {
         let mut told = false;
         while self.paused.holds(self.shared.now()) {
             if !told {
+                self.shared.close_folder(&self.name);
                 self.shared.board.folder(&self.name, |state| {
                     state.doing = Doing::Paused;
                     state.trouble = None;

@@ -24,6 +24,11 @@ pub(super) const DIAL: Duration = Duration::from_secs(8);
 /// How long a stream may take to say what it is for.
 const OPENING: Duration = Duration::from_secs(10);
 
+/// How long the first look at a folder, since it was taken up, is waited for.
+const TAKING_UP: Duration = Duration::from_secs(10);
+const NOT_SHARED: &str = "this device does not share such a folder with yours";
+const PAUSED: &str = "it is paused at the other side";
+
 /// What limits sending, and what limits receiving.
 pub(super) type Limits = (Vec<Arc<Limiter>>, Vec<Arc<Limiter>>);
 
@@ -197,12 +202,12 @@ impl Ends {
         match Opening::decode(&opening.unwrap_or_default()).map_err(io::Error::other)? {
             Opening::News => self.news(connection).inspect_err(|error| self.over(&error.to_string())),
             Opening::Exchange(folder) => {
-                let name = self.shared.folder_with(folder).filter(|name| self.settings.folders.contains(name));
-                match name.as_ref().and_then(|name| self.shared.folder(name)).zip(name) {
-                    Some((folder, name)) => self.serve(&folder, &name, connection),
-                    None => {
-                        crate::engine::refuse(connection, "this device does not share such a folder with yours");
+                match self.shared.awaited_folder(folder, &self.settings.folders, TAKING_UP) {
+                    Some((name, folder)) if self.settings.folders.contains(&name) => {
+                        self.serve(&folder, &name, connection);
                     }
+                    Some(_) => crate::engine::refuse(connection, NOT_SHARED),
+                    None => self.turn_away(connection),
                 }
                 Ok(())
             }
@@ -236,6 +241,20 @@ impl Ends {
         Err(io::Error::other("the stream for news has ended"))
     }
 
+    /// None of the folders that can be used is the one that is asked for. It may be one of those that cannot.
+    fn turn_away(&self, connection: Connection) {
+        let (config, now) = (self.shared.config(), self.shared.now());
+        let is_paused = |name: &Name| config.folders.get(name).is_some_and(|own| own.paused.holds(now));
+        let mut closed = self.settings.folders.iter().filter(|name| self.shared.folder(name).is_none()).peekable();
+        if closed.peek().is_none() {
+            crate::engine::refuse(connection, NOT_SHARED);
+        } else if closed.all(is_paused) {
+            crate::engine::refuse(connection, PAUSED);
+        } else {
+            crate::engine::put_off(connection, "the folder cannot be used there at the moment");
+        }
+    }
+
     /// Serves an exchange that the other side began.
     fn serve(&self, folder: &Folder, name: &Name, connection: Connection) {
         let config = self.shared.config();
@@ -245,7 +264,7 @@ impl Ends {
         let now = self.shared.now();
         let paused = settings.paused.holds(now) || config.folders.get(name).is_some_and(|own| own.paused.holds(now));
         if paused {
-            return crate::engine::refuse(connection, "it is paused at the other side");
+            return crate::engine::refuse(connection, PAUSED);
         }
         let options = ExchangeOptions { capture: false, device: Some(self.link.device()), ..options(settings, name) };
         let Some(under_way) = self.shared.serves(name, &self.peer, self.link.device()) else {

@@ -241,6 +241,9 @@ impl Daemon {
     }
 
     fn start_lacking(&mut self, config: &Config, mut legacies: BTreeMap<Name, Legacy>) {
+        for name in config.folders.keys().filter(|name| !self.folders.contains_key(*name)) {
+            self.shared.await_folder(name);
+        }
         for (name, settings) in &config.peers {
             if self.peers.contains_key(name) {
                 continue;
@@ -272,6 +275,8 @@ impl Daemon {
             };
             if let Some(thread) = spawn(&format!("folder {name}"), move || actor.run()) {
                 self.folders.insert(name.clone(), Running { settings: (settings.clone(), guards), thread });
+            } else {
+                self.shared.close_folder(name);
             }
         }
     }

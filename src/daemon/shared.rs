@@ -50,6 +50,19 @@ struct Open {
     by: DeviceId,
 }
 
+#[derive(Default)]
+struct Folders {
+    open: BTreeMap<Name, Open>,
+    /// Those that are looked at for the first time since they were taken up.
+    awaited: HashSet<Name>,
+}
+
+impl Folders {
+    fn with(&self, id: FolderId) -> Option<(&Name, &Open)> {
+        self.open.iter().find(|(_, open)| open.folder.id() == id)
+    }
+}
+
 /// What all threads share.
 pub(super) struct Shared {
     pub(super) home: Home,
@@ -73,13 +86,16 @@ pub(super) struct Shared {
     exchanges: Mutex<HashSet<Exchange>>,
     ended: Condvar,
     config: RwLock<Arc<Config>>,
-    open: Mutex<BTreeMap<Name, Open>>,
+    folders: Mutex<Folders>,
+    /// That a folder can be used, or that it cannot.
+    looked_at: Condvar,
     /// Revisions that are being fetched, by whom.
     fetching: Mutex<HashMap<(Name, CommitId), (Name, Instant)>>,
 }
 
 impl Shared {
     pub(super) fn new(home: Home, device: DeviceId, context: &Context, config: Config, instance: u64) -> Self {
+        let folders = Folders { awaited: config.folders.keys().cloned().collect(), ..Folders::default() };
         Self {
             offers: Offers::load(home.clone()),
             home,
@@ -97,7 +113,8 @@ impl Shared {
             exchanges: Mutex::default(),
             ended: Condvar::new(),
             config: RwLock::new(Arc::new(config)),
-            open: Mutex::default(),
+            folders: Mutex::new(folders),
+            looked_at: Condvar::new(),
             fetching: Mutex::default(),
         }
     }
@@ -160,38 +177,64 @@ impl Shared {
 
     // Folders.
 
-    fn folders(&self) -> MutexGuard<'_, BTreeMap<Name, Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn folders(&self) -> MutexGuard<'_, Folders> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A folder is taken up: it is soon known whether it can be used.
+    pub(super) fn await_folder(&self, name: &Name) {
+        self.folders().awaited.insert(name.clone());
     }
 
     /// A folder can be used from now on.
     pub(super) fn open_folder(&self, name: &Name, folder: &Arc<Folder>) -> Result<(), EngineError> {
         let head = folder.head()?;
         self.board.folder(name, |state| state.head = head);
-        self.folders().insert(name.clone(), Open { folder: Arc::clone(folder), head, by: self.device });
+        {
+            let mut folders = self.folders();
+            folders.awaited.remove(name);
+            folders.open.insert(name.clone(), Open { folder: Arc::clone(folder), head, by: self.device });
+        }
+        self.looked_at.notify_all();
         // Peers that are connected have not been told of it yet.
         self.tell_peers_of(name, &|| ToPeer::Ours(name.clone()));
         Ok(())
     }
 
-    /// It cannot be used any more.
+    /// It cannot be used, or not any more.
     pub(super) fn close_folder(&self, name: &Name) {
-        self.folders().remove(name);
+        {
+            let mut folders = self.folders();
+            folders.awaited.remove(name);
+            folders.open.remove(name);
+        }
+        self.looked_at.notify_all();
     }
 
     /// A folder that is in use.
     pub(super) fn folder(&self, name: &Name) -> Option<Arc<Folder>> {
-        self.folders().get(name).map(|open| Arc::clone(&open.folder))
+        self.folders().open.get(name).map(|open| Arc::clone(&open.folder))
     }
 
-    /// The name of the folder with this identity.
+    /// The name of the folder with this identity, if it is in use.
     pub(super) fn folder_with(&self, id: FolderId) -> Option<Name> {
-        self.folders().iter().find(|(_, open)| open.folder.id() == id).map(|(name, _)| name.clone())
+        self.folders().with(id).map(|(name, _)| name.clone())
+    }
+
+    /// The folder with this identity, if it is in use. Waits, at most this long, while some of those that it may be have
+    /// not been looked at yet.
+    pub(super) fn awaited_folder(&self, id: FolderId, may_be: &[Name], limit: Duration) -> Option<(Name, Arc<Folder>)> {
+        let is_unknown = |folders: &mut Folders| {
+            folders.with(id).is_none() && may_be.iter().any(|name| folders.awaited.contains(name))
+        };
+        let waited = self.looked_at.wait_timeout_while(self.folders(), limit, is_unknown);
+        let (folders, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        folders.with(id).map(|(name, open)| (name.clone(), Arc::clone(&open.folder)))
     }
 
     /// The head of a folder that is in use, and who made it known.
     pub(super) fn head_of(&self, name: &Name) -> Option<(Option<CommitId>, DeviceId)> {
-        self.folders().get(name).map(|open| (open.head, open.by))
+        self.folders().open.get(name).map(|open| (open.head, open.by))
     }
 
     /// The head of a folder may have moved, which `by` made known. If it has, all its peers are told.
@@ -200,7 +243,7 @@ impl Shared {
     pub(super) fn head_moved(&self, name: &Name, by: DeviceId) -> Result<Option<CommitId>, EngineError> {
         let (head, moved) = {
             let mut folders = self.folders();
-            let Some(open) = folders.get_mut(name) else { return Ok(None) };
+            let Some(open) = folders.open.get_mut(name) else { return Ok(None) };
             let head = open.folder.head()?;
             let moved = open.head != head;
             if moved {
@@ -389,6 +432,36 @@ mod tests {
         drop((ours, served));
         assert!(high.begins(&docs, &a).is_some());
         assert!(low.serves(&docs, &b, high.device).is_some());
+    }
+
+    #[test]
+    fn a_folder_that_is_being_taken_up_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(&dir, 1);
+        let (docs, gone, root) = (name("docs"), name("gone"), dir.path().join("docs"));
+        std::fs::create_dir(&root).unwrap();
+        let device = crate::engine::Device { id: shared.device, name: "laptop".to_owned() };
+        let options = crate::engine::InitOptions { alongside: false, device, folder_id: None };
+        let cx = shared.context(Arc::new(crate::monitor::Silent), Guards::default());
+        Folder::init(&root, &options, cx.clone()).unwrap();
+        let folder = Arc::new(Folder::open(&root, cx).unwrap());
+        let may_be = [docs.clone(), gone.clone()];
+        let find = |limit| shared.awaited_folder(folder.id(), &may_be, limit).map(|(name, _)| name);
+        let long = Duration::from_mins(1);
+        assert_eq!(find(long), None, "nothing is awaited");
+        may_be.iter().for_each(|name| shared.await_folder(name));
+        assert_eq!(find(Duration::ZERO), None);
+        std::thread::scope(|scope| {
+            let finding = scope.spawn(|| find(long));
+            shared.open_folder(&docs, &folder).unwrap();
+            assert_eq!(finding.join().unwrap(), Some(docs.clone()), "whatever becomes of the other");
+        });
+        shared.close_folder(&docs);
+        std::thread::scope(|scope| {
+            let finding = scope.spawn(|| find(long));
+            shared.close_folder(&gone);
+            assert_eq!(finding.join().unwrap(), None, "it is known that none can be used");
+        });
     }
 
     #[test]

@@ -41,7 +41,7 @@ use super::error::WorktreeError;
 use super::folders::{Blocked, Folders};
 use super::plan::{Action, ApplyPlan, Expect, Refused, Replaced, Step, WhyRefused};
 use super::root::{FILE, Form, MAX_PATH, Root, Status, announce, errno_of, status_of};
-use super::stage::{At, Line, Ours, Stage, beside, is_expected, put_back, slot};
+use super::stage::{At, Line, Ours, Stage, beside, is_expected, put_back, slot, sync_all, sync_dir};
 use crate::clock::Timestamp;
 use crate::disk;
 use crate::entry::{Entry, Fingerprint, Kind};
@@ -181,6 +181,7 @@ fn apply_with(
         applied: &mut applied,
         kept,
         emptied: BTreeSet::new(),
+        put_back: false,
     };
     let done = run.all(steps, threads);
     monitor.end(monitor::Stage::Apply);
@@ -208,6 +209,8 @@ struct Run<'a> {
     kept: BTreeSet<Vec<u8>>,
     /// Folders in which something was removed.
     emptied: BTreeSet<Vec<u8>>,
+    /// Whether something was put back of which a journal still tells.
+    put_back: bool,
 }
 
 /// A new file in its slot.
@@ -364,9 +367,19 @@ impl Run<'_> {
             // by it.
             remove_staged(&shared, &lines);
         } else if !lines.is_empty() {
-            shared.stage.remove_journal(&journal)?;
+            self.settled(&journal)?;
         }
         placed
+    }
+
+    /// A batch is done, and its journal goes. What was put back is safe before: until then, power that is lost may bring
+    /// it back to a slot of which only the journal tells.
+    fn settled(&mut self, journal: &str) -> Result<(), WorktreeError> {
+        let Shared { root, stage, .. } = self.shared;
+        if std::mem::take(&mut self.put_back) {
+            sync(root.fd(), root.path())?;
+        }
+        stage.remove_journal(journal)
     }
 
     /// Has a staged file take its place.
@@ -392,10 +405,8 @@ impl Run<'_> {
                 own.remove_ours(staged.ours()).map_err(|errno| Skip::stop(root, &step.path, errno))?;
             }
             if !matches!(placed, Err(Placing::Skip(Skip::Stop(_)))) {
-                stage.remove_journal("beside").map_err(Skip::Stop)?;
+                done_beside(stage, folder.as_fd(), &root.show(step.path.parent())).map_err(Skip::Stop)?;
             }
-            let synced = announce(disk::Step::SyncDir, folder.as_fd(), b"").and_then(|()| rustix::fs::fsync(&folder));
-            synced.map_err(|errno| Skip::at(root, &step.path, errno))?;
         }
         let placed = match placed {
             Ok(placed) => placed,
@@ -478,6 +489,7 @@ impl Run<'_> {
                 Ok(()) => {}
                 Err(Errno::NOTEMPTY | Errno::EXIST) => {
                     put_back(own, target, staged.ours()).map_err(failed)?;
+                    self.put_back = true;
                     return Err(Placing::Skip(Skip::Surprise));
                 }
                 Err(errno) => return Err(failed(errno)),
@@ -617,7 +629,7 @@ impl Run<'_> {
             }
             self.prune();
             if !lines.is_empty() {
-                self.shared.stage.remove_journal("batch")?;
+                self.settled("batch")?;
             }
             index += steps.len();
         }
@@ -672,10 +684,11 @@ impl Run<'_> {
         if as_expected {
             own.remove().map_err(failed)?;
         } else {
+            self.put_back = true;
             put_back(own, target, Ours::Nothing).map_err(failed)?;
         }
         if own.name == name_beside {
-            stage.remove_journal("beside").map_err(Skip::Stop)?;
+            done_beside(stage, folder, &root.show(path.parent())).map_err(Skip::Stop)?;
         }
         (hooks.at)(Moment::Done, path.as_bytes());
         if !as_expected {
@@ -985,15 +998,13 @@ fn times(mtime: Timestamp) -> Timestamps {
 
 /// Syncs the file system that holds `folder`, with all that is on it.
 fn sync(folder: BorrowedFd<'_>, path: &Path) -> Result<(), WorktreeError> {
-    announce(disk::Step::SyncAll, folder, b"").map_err(|errno| WorktreeError::of("sync", path, errno))?;
-    #[cfg(target_os = "linux")]
-    let synced = rustix::fs::syncfs(folder);
-    #[cfg(not(target_os = "linux"))]
-    let synced = {
-        rustix::fs::sync();
-        rustix::fs::fsync(folder)
-    };
-    synced.map_err(|errno| WorktreeError::of("sync", path, errno))
+    sync_all(folder).map_err(|errno| WorktreeError::of("sync", path, errno))
+}
+
+/// What was staged or displaced in `folder`, beside its place, is settled: that is made to last, and its journal goes.
+fn done_beside(stage: &Stage, folder: BorrowedFd<'_>, path: &Path) -> Result<(), WorktreeError> {
+    sync_dir(folder).map_err(|errno| WorktreeError::of("sync", path, errno))?;
+    stage.remove_journal("beside")
 }
 
 /// Gathers small writes, counts, and remembers which errors were the file's own.
@@ -1695,6 +1706,29 @@ mod tests {
         assert_eq!(names(&applied.surprises), ["d"]);
         assert_eq!(setup.read("d/theirs"), "theirs");
         assert!(setup.stage_is_empty());
+    }
+
+    /// Else power that is lost could bring it back to its slot, of which nothing would tell.
+    #[rstest::rstest]
+    fn what_was_put_back_is_safe_before_its_journal_goes(#[values(Some("ours"), None)] new: Option<&str>) {
+        use crate::disk::{Step, record};
+        let mut setup = Setup::new(&["file"]);
+        let file = setup.at("file");
+        let plan = setup.plan(&[("file", new)]);
+        let edit = |moment, _: &[u8]| {
+            if moment == Moment::Looked {
+                fs::write(&file, "edited").unwrap();
+            }
+        };
+        let (applied, steps) = record::steps(|| setup.apply_with(plan, &edit));
+        assert_eq!(
+            (names(&applied.unwrap().surprises), setup.read("file")),
+            (vec!["file".to_owned()], "edited".to_owned())
+        );
+        let last = |of: &dyn Fn(&Step, &str) -> bool| steps.iter().rposition(|(step, name)| of(step, name)).unwrap();
+        let put_back = last(&|step, name| *step == Step::Rename && name == "file");
+        let gone = last(&|step, name| *step == Step::Remove && name.starts_with("journal-"));
+        assert!(steps[put_back..gone].iter().any(|(step, _)| *step == Step::SyncAll), "{steps:?}");
     }
 
     #[test]

@@ -355,11 +355,31 @@ pub fn settle(root: &Root, stage: &Path, table: &DiskTable) -> Result<(), Worktr
     settled.map_err(|errno| WorktreeError::of("settle what an interrupted write left in", stage, errno))
 }
 
+/// Syncs a folder: the names in it.
+pub(super) fn sync_dir(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    announce(Step::SyncDir, folder, b"")?;
+    rustix::fs::fsync(folder)
+}
+
+/// Syncs the file system that holds `folder`, with all that is on it.
+pub(super) fn sync_all(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    announce(Step::SyncAll, folder, b"")?;
+    #[cfg(target_os = "linux")]
+    let synced = rustix::fs::syncfs(folder);
+    #[cfg(not(target_os = "linux"))]
+    let synced = {
+        rustix::fs::sync();
+        rustix::fs::fsync(folder)
+    };
+    synced
+}
+
 /// Settles what a run that was killed left in the stage, and empties it.
 fn recover(stage: &OwnedFd, root: &Root, table: Option<&DiskTable>) -> rustix::io::Result<()> {
     let mut names = Names::default();
     names.read(stage.as_fd())?;
     let journals = (0..names.len()).filter(|&index| names.name(index).starts_with(JOURNAL));
+    let mut is_told = false;
     for journal in journals.clone() {
         let mut text = Vec::new();
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -367,8 +387,14 @@ fn recover(stage: &OwnedFd, root: &Root, table: Option<&DiskTable>) -> rustix::i
         File::from(file).read_to_end(&mut text).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
         let mut folders = Folders::new(root);
         let lines = parse_journal(&text).unwrap_or_default();
+        is_told |= !lines.is_empty();
         for line in &lines {
             settle_slot(line, stage, &mut folders)?;
+            if line.thread.is_none()
+                && let Ok(folder) = folders.enter(line.path.parent(), false)
+            {
+                sync_dir(folder)?;
+            }
         }
         for line in lines.iter().rev().filter(|_| table.is_some()) {
             let mut folder = line.path.parent();
@@ -397,6 +423,10 @@ fn recover(stage: &OwnedFd, root: &Root, table: Option<&DiskTable>) -> rustix::i
             }
         }
     }
+    // What was put back is safe before nothing tells of it any more.
+    if is_told {
+        sync_all(root.fd())?;
+    }
     // Journals last: as long as there are slots, they are needed.
     for index in (0..names.len()).filter(|index| !journals.clone().any(|journal| journal == *index)) {
         At { folder: stage.as_fd(), name: names.name(index) }.remove()?;
@@ -404,7 +434,8 @@ fn recover(stage: &OwnedFd, root: &Root, table: Option<&DiskTable>) -> rustix::i
     for index in journals {
         At { folder: stage.as_fd(), name: names.name(index) }.remove()?;
     }
-    Ok(())
+    // They must not come back when there is something else in the slots.
+    if is_told { sync_dir(stage.as_fd()) } else { Ok(()) }
 }
 
 fn settle_slot(line: &Line, stage: &OwnedFd, folders: &mut Folders<'_>) -> rustix::io::Result<()> {
@@ -580,6 +611,20 @@ mod tests {
         fs::write(setup.at("stage/0/7"), "fourth").unwrap();
         let found = setup.recover(&line(Some(0), Ours::Nothing, expect, b"y/below/z"));
         assert_eq!(found[3], ("z".to_owned(), "fourth".to_owned()), "near its place, where that is blocked");
+    }
+
+    #[test]
+    fn what_comes_back_is_safe_before_nothing_tells_of_it() {
+        use crate::disk::record;
+        let setup = Setup::new();
+        fs::write(setup.at("stage/0/7"), "edited").unwrap();
+        let of_slot = line(Some(0), Ours::Nothing, Expect::Nothing, b"x");
+        let (found, steps) = record::steps(|| setup.recover(&of_slot));
+        assert_eq!(found, [("x".to_owned(), "edited".to_owned())]);
+        let at = |step: Step, name: &str| steps.iter().position(|it| *it == (step, name.to_owned())).unwrap();
+        let synced = steps.iter().position(|(step, _)| *step == Step::SyncAll).unwrap();
+        assert!(at(Step::Rename, "x") < synced && synced < at(Step::Remove, "journal-0"), "{steps:?}");
+        assert_eq!(steps.last().map(|(step, _)| *step), Some(Step::SyncDir), "nor do they come back");
     }
 
     #[test]

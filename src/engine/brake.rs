@@ -61,6 +61,7 @@ use crate::engine::report::{DecisionReport, Held, PathChange, RevertReport};
 use crate::entry::{Entry, Fingerprint, Kind};
 use crate::id::{CommitId, ObjectId, ReplicaId, TreeId};
 use crate::path::SyncPath;
+use crate::store::durable::{self, Temp};
 use crate::store::tree;
 use crate::store::{Expected, Objects, RefEdit, RefName, StoreError, Wait};
 use crate::table::Row;
@@ -179,11 +180,10 @@ impl Folder {
 
     fn save_brake_memory(&self, memory: &Memory) -> Result<(), EngineError> {
         let file = self.brake_file();
-        let temp = file.with_extension("json.new");
         let bytes = serde_json::to_vec(memory).expect("paths, ids and times are valid JSON");
-        std::fs::write(&temp, bytes)
-            .and_then(|()| std::fs::rename(&temp, &file))
-            .map_err(EngineError::io("write", &file))
+        let mut temp = Temp::new_in(&self.store.private_dir())?;
+        durable::fill(temp.file(), &file, &bytes)?;
+        Ok(temp.rename_to(&file)?)
     }
 
     /// What is held back, by the name of the peer that brought it.

@@ -156,8 +156,11 @@ fn names(dir: &Path, relative: &str, found: &mut BTreeSet<String>) {
         if name == "/refs" || name == "/packed-refs" {
             continue;
         }
-        // Locks of our own stay, held or not.
-        if relative == "/foldersync" && entry.path().extension().is_some_and(|extension| extension == "lock") {
+        let own = entry.file_name();
+        let is_lock = || entry.path().extension().is_some_and(|extension| extension == "lock");
+        // Locks of our own stay, held or not; the index of the history is made when it is asked, and SQLite's journal of
+        // it is used up when it is asked again.
+        if relative == "/foldersync" && (is_lock() || own.as_encoded_bytes().starts_with(b"history.sqlite")) {
             continue;
         }
         if name == "/objects/pack" {

@@ -103,6 +103,12 @@ pub(crate) fn in_store(root: &Path, content: &[u8]) -> Result<bool, Violation> {
     Ok(history.has(content))
 }
 
+/// Whether a content waits in the stage, from where the next work puts back what was displaced unawares.
+pub(crate) fn in_stage(root: &Path, content: &[u8]) -> bool {
+    let slots = root.join(".git/foldersync/stage");
+    standing(&slots).values().any(|staged| staged == content)
+}
+
 /// What is in a history.
 #[derive(Default)]
 struct History {

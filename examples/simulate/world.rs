@@ -452,7 +452,9 @@ impl World {
                 self.kept.insert(content.clone());
                 let there = check::in_store(&self.nodes[node].root, content)?;
                 let elsewhere = after.values().any(|other| other == content);
-                if !there && !elsewhere {
+                // Only the next work can put it back; that it did is seen when all is settled.
+                let waits = !done && check::in_stage(&self.nodes[node].root, content);
+                if !there && !elsewhere && !waits {
                     return Err(format!(
                         "{:?}: what stood at {} of {} is neither on disk nor in history: {:?}",
                         action,

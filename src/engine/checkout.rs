@@ -452,3 +452,59 @@ fn note(refused: &mut HashMap<SyncPath, String>, more: &[Refused]) {
 fn is_later(time: Timestamp, recorded: (u32, u32)) -> bool {
     u32::try_from(time.secs).is_ok_and(|secs| (secs, time.nanos) > recorded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::object_id;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::Command;
+
+    #[test]
+    fn only_what_is_just_the_same_counts_as_being_there_already() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        for inner in ["empty", "full/inner"] {
+            fs::create_dir_all(folder.join(inner)).unwrap();
+        }
+        for file in ["file", "program"] {
+            fs::write(folder.join(file), "content").unwrap();
+        }
+        fs::set_permissions(folder.join("program"), fs::Permissions::from_mode(0o755)).unwrap();
+        symlink("content", folder.join("link")).unwrap();
+        let git = |args: &[&str]| {
+            let git = Command::new("git").arg("--git-dir").arg(dir.path().join("git")).args(args).output().unwrap();
+            assert!(git.status.success(), "{git:?}");
+        };
+        git(&["init", "-q", "--bare"]);
+        let contents = ["content", "CONTENT", "more content"].map(|content| {
+            fs::write(dir.path().join("blob"), content).unwrap();
+            git(&["hash-object", "-w", dir.path().join("blob").to_str().unwrap()]);
+            object_id(ObjectKind::Blob, content.as_bytes())
+        });
+        let entries = [Kind::File, Kind::Executable, Kind::Symlink]
+            .into_iter()
+            .flat_map(|kind| contents.map(|id| Entry { kind, id }))
+            .chain([Entry::EMPTY_FOLDER]);
+        let (objects, root) = (Objects::open(&dir.path().join("git/objects")).unwrap(), Root::open(&folder).unwrap());
+        let mut same = Vec::new();
+        for (name, entry) in ["file", "program", "link", "empty", "full", "nothing"]
+            .into_iter()
+            .flat_map(|name| entries.clone().map(move |entry| (name, entry)))
+        {
+            if let Some((row, _)) = holds(&objects, &root, &SyncPath::new(name).unwrap(), entry).unwrap() {
+                assert_eq!(row, entry);
+                same.push((name, entry));
+            }
+        }
+        let [id, ..] = contents;
+        let expected = [
+            ("file", Entry { kind: Kind::File, id }),
+            ("program", Entry { kind: Kind::Executable, id }),
+            ("link", Entry { kind: Kind::Symlink, id }),
+            ("empty", Entry::EMPTY_FOLDER),
+        ];
+        assert_eq!(same, expected);
+    }
+}

@@ -568,6 +568,14 @@ mod tests {
         assert!(error.starts_with("`soon` is not a revision: a revision is a number"), "{error}");
     }
 
+    #[rstest]
+    #[case("notes.txt")]
+    #[case("a/notes.txt@3")]
+    #[case("notes.txt@2 hours ago")]
+    fn prints_a_file_as_it_is_named(#[case] arg: &str) {
+        assert_eq!(FileRev::parse(arg.as_bytes(), b"", false).expect("a file").to_string(), arg);
+    }
+
     #[test]
     fn after_two_dashes_all_of_it_is_the_name() {
         let parsed = FileRev::parse(b"notes@3", b"", true).expect("a file");

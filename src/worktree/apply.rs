@@ -1370,6 +1370,54 @@ mod tests {
         assert_eq!(setup.found(), Vec::<String>::new());
     }
 
+    #[test]
+    fn a_program_that_anybody_may_start_stays_one() {
+        let mut setup = Setup::new(&["a"]);
+        fs::set_permissions(setup.at("a"), fs::Permissions::from_mode(0o755)).unwrap();
+        setup.capture();
+        setup.apply(&[("a", Some("*new a"))]);
+        assert_eq!(fs::metadata(setup.at("a")).unwrap().mode() & 0o7777, 0o755);
+    }
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+    fn a_file_of_somebody_else_stays_theirs() {
+        let mut setup = Setup::new(&["a"]);
+        if let Err(error) = std::os::unix::fs::chown(setup.at("a"), Some(1234), Some(1235)) {
+            eprintln!("SKIPPED a_file_of_somebody_else_stays_theirs: this user may not give files away: {error}");
+            return;
+        }
+        setup.capture();
+        setup.apply(&[("a", Some("new a"))]);
+        let meta = fs::metadata(setup.at("a")).unwrap();
+        assert_eq!((setup.read("a"), meta.uid(), meta.gid()), ("new a".to_owned(), 1234, 1235));
+    }
+
+    /// A content that comes in pieces.
+    struct InPieces<'a>(&'a [Vec<u8>]);
+
+    impl Content for InPieces<'_> {
+        fn copy_to(&self, _: &Entry, out: &mut dyn Write) -> io::Result<u64> {
+            self.0.iter().try_for_each(|piece| out.write_all(piece))?;
+            Ok(self.0.iter().map(|piece| piece.len() as u64).sum())
+        }
+    }
+
+    #[rstest::rstest]
+    #[case::small_and_large(&[1, BUFFER, 1])]
+    #[case::just_not_full(&[BUFFER - 1, 1, 1])]
+    #[case::more_than_fits(&[BUFFER - 1, 2, BUFFER - 1])]
+    #[case::large_ones(&[3, BUFFER + 1, 2 * BUFFER, 0, 5])]
+    fn pieces_of_any_size_make_the_whole_content(#[case] sizes: &[usize]) {
+        let mut setup = Setup::new(&[]);
+        let pieces: Vec<Vec<u8>> = sizes.iter().zip(b'a'..).map(|(&size, byte)| vec![byte; size]).collect();
+        let plan = setup.plan(&[("a", Some("in pieces"))]);
+        let root = Root::open(&setup.root()).unwrap();
+        let applied = apply(plan, &root, &setup.stage, &InPieces(&pieces), 2, &Silent).unwrap();
+        assert!(fs::read(setup.at("a")).unwrap() == pieces.concat(), "{sizes:?}");
+        assert_eq!(applied.bytes, sizes.iter().sum::<usize>() as u64);
+    }
+
     #[rstest::rstest]
     #[case(Timestamp::new(-2, 999_999_995))]
     #[case(Timestamp::new(1_600_000_000, 123_456_789))]
@@ -1409,6 +1457,19 @@ mod tests {
         setup.apply(&[("a", Some("*a"))]);
         let meta = fs::metadata(setup.at("a")).unwrap();
         assert_eq!((meta.ino(), meta.mode() & 0o100), (inode, 0o100));
+    }
+
+    #[test]
+    fn what_was_edited_or_removed_meanwhile_is_not_touched() {
+        let mut setup = Setup::new(&["edited", "fine", "gone"]);
+        let plan = setup.plan(&[("edited", Some("*edited")), ("fine", Some("*fine")), ("gone", Some("*gone"))]);
+        assert_eq!(plan.surprises, []);
+        setup.write("edited", "by a person");
+        fs::remove_file(setup.at("gone")).unwrap();
+        let applied = setup.apply_with(plan, &|_, _| {}).unwrap();
+        assert_eq!((names(&applied.surprises), applied.written), (vec!["edited".to_owned(), "gone".to_owned()], 1));
+        let expected = [("edited", "by a person"), ("fine", "*fine")];
+        assert_eq!(setup.disk(), expected.map(|(path, what)| (path.to_owned(), what.to_owned())).into());
     }
 
     #[test]
@@ -1456,6 +1517,15 @@ mod tests {
         fs::remove_file(setup.at("f/x")).unwrap();
         setup.apply(&[("a/b/c/x", None), ("a/b/y", None), ("d/e", None), ("f/x", None)]);
         assert_eq!(setup.disk(), BTreeMap::from([("g".to_owned(), "/".to_owned())]));
+    }
+
+    #[test]
+    fn the_folders_above_one_that_is_gone_already_go_too() {
+        let mut setup = Setup::new(&["a/b/c/d/x", "kept"]);
+        fs::remove_dir_all(setup.at("a/b")).unwrap();
+        setup.apply(&[("a/b/c/d/x", None)]);
+        assert_eq!(setup.disk().into_keys().collect::<Vec<_>>(), ["kept"]);
+        assert!(!setup.at("a").exists());
     }
 
     #[test]
@@ -1575,6 +1645,49 @@ mod tests {
     }
 
     #[test]
+    fn a_link_as_long_as_a_disk_can_hold_is_not_refused_for_that() {
+        let mut setup = Setup::new(&[]);
+        let targets = [4095, 4096].map(|length| format!("-> {}", "x".repeat(length)));
+        let applied = setup.apply(&[("a", Some(&targets[0])), ("b", Some(&targets[1]))]);
+        let refused = applied.refused.iter().filter(|refused| refused.why == WhyRefused::LinkTarget);
+        assert_eq!(refused.map(|refused| refused.path.to_string()).collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn where_all_is_refused_nothing_is_left_over() {
+        let mut setup = Setup::new(&[]);
+        let applied = setup.apply(&[("empty", Some("-> "))]);
+        assert_eq!((applied.refused.len(), applied.written), (1, 0));
+        assert!(setup.disk().is_empty() && setup.stage_is_empty());
+    }
+
+    /// Contents of which some make no sense.
+    struct Senseless<'a>(&'a Contents, crate::id::ObjectId);
+
+    impl Content for Senseless<'_> {
+        fn copy_to(&self, entry: &Entry, out: &mut dyn Write) -> io::Result<u64> {
+            if entry.id == self.1 {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no such content"));
+            }
+            self.0.copy_to(entry, out)
+        }
+    }
+
+    #[test]
+    fn a_content_that_will_never_be_is_refused_and_the_rest_goes_on() {
+        let mut setup = Setup::new(&["a", "b"]);
+        let plan = setup.plan(&[("a", Some("senseless")), ("b", Some("new b"))]);
+        let root = Root::open(&setup.root()).unwrap();
+        let content = Senseless(&setup.contents, id_of(b"senseless"));
+        let applied = apply(plan, &root, &setup.stage, &content, 2, &Silent).unwrap();
+        let refused: Vec<_> =
+            applied.refused.iter().map(|refused| (refused.path.to_string(), refused.why.clone())).collect();
+        assert_eq!(refused, [("a".to_owned(), WhyRefused::Content("there is no such content".to_owned()))]);
+        assert_eq!((setup.read("a"), setup.read("b")), ("a".to_owned(), "new b".to_owned()));
+        assert!(setup.stage_is_empty());
+    }
+
+    #[test]
     fn a_name_that_is_no_text_is_written_as_it_is() {
         let mut setup = Setup::new(&[]);
         let new = setup.entry("x");
@@ -1685,6 +1798,36 @@ mod tests {
         let disk = setup.disk();
         assert_eq!(disk.len(), 1, "{disk:?}");
         assert!(disk.iter().any(|(path, content)| path.contains("edited") || content.contains("edited")), "{disk:?}");
+    }
+
+    #[rstest::rstest]
+    fn an_edit_before_the_last_look_is_kept_where_files_cannot_be_exchanged(
+        #[values(Moment::Staged, Moment::Journaled, Moment::Synced)] moment: Moment,
+    ) {
+        let mut setup = Setup { plain: true, ..Setup::new(&["d/file"]) };
+        let file = setup.at("d/file");
+        let applied =
+            interfere(&mut setup, &[("d/file", Some("ours"))], moment, || fs::write(&file, "edited").unwrap());
+        assert_eq!((names(&applied.surprises), applied.edits.len()), (vec!["d/file".to_owned()], 0));
+        assert_eq!(setup.read("d/file"), "edited");
+        assert!(setup.stage_is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_was_made_anew_meanwhile_is_written_to() {
+        let mut setup = Setup::new(&[]);
+        let folder = setup.at("d");
+        let plan = setup.plan(&[("d/a", Some("1")), ("d/b", Some("2"))]);
+        let hook = |moment: Moment, path: &[u8]| {
+            if (moment, path) == (Moment::Done, b"d/a") {
+                fs::remove_dir_all(&folder).unwrap();
+                fs::create_dir(&folder).unwrap();
+            }
+        };
+        let applied = setup.apply_with(plan, &hook).unwrap();
+        // The one of which nothing stands any more is looked at again.
+        assert_eq!(names(&applied.surprises), ["d/a"]);
+        assert_eq!(setup.disk(), BTreeMap::from([("d/b".to_owned(), "2".to_owned())]));
     }
 
     #[test]
@@ -1818,6 +1961,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_made_ready_before_it_stopped_takes_no_room() {
+        let mut setup = Setup::new(&[]);
+        let files: Vec<String> = (10..10 + 4 * BATCH_FILES).map(|number| format!("file {number}")).collect();
+        let targets: Vec<_> = files.iter().map(|file| (&**file, Some(&**file))).collect();
+        let plan = setup.plan(&targets);
+        setup.contents.0.remove(&id_of(b"file 13"));
+        let error = setup.apply_with(plan, &|_, _| {}).unwrap_err();
+        assert!(matches!(error.source, WorktreeError::Content { ref path, .. } if path == "file 13"), "{error}");
+        assert!(error.applied.edits.is_empty() && setup.disk().is_empty() && setup.stage_is_empty());
+    }
+
+    #[test]
     fn a_stage_that_cannot_be_made_stops_it() {
         let mut setup = Setup::new(&["a"]);
         fs::write(&setup.stage, "a file").unwrap();
@@ -1883,6 +2038,7 @@ mod tests {
             assert_eq!(names(&applied.surprises), ["edited"]);
             assert_eq!(setup.read("edited"), "theirs");
             assert_eq!(setup.disk().len(), 5);
+            assert!(setup.stage_is_empty());
             setup.capture();
         }
     }
@@ -1999,6 +2155,32 @@ mod tests {
             assert!(setup.stage_is_empty());
             if !was_killed {
                 assert!(kill >= 3, "{kill}");
+                break;
+            }
+        }
+    }
+
+    #[rstest::rstest]
+    fn after_a_kill_whichever_of_the_files_was_edited_unseen_comes_back(
+        #[values(Some("ours"), None)] new: Option<&str>,
+        #[values("a", "b", "c")] edited: &str,
+    ) {
+        for kill in 0.. {
+            let mut setup = Setup::new(&["a", "b", "c"]);
+            let (file, is_edited) = (setup.at(edited), AtomicBool::new(false));
+            let edit = |moment, path: &[u8]| {
+                if moment == Moment::Looked && path == edited.as_bytes() {
+                    fs::write(&file, "edited").unwrap();
+                    is_edited.store(true, Ordering::Relaxed);
+                }
+            };
+            let was_killed = killed(&mut setup, &[("a", new), ("b", new), ("c", new)], kill, &edit);
+            setup.settle();
+            let expected = if is_edited.load(Ordering::Relaxed) { "edited" } else { edited };
+            assert_eq!(setup.disk().get(edited).map(|content| &**content), Some(expected), "{kill}");
+            assert!(setup.stage_is_empty());
+            if !was_killed {
+                assert!(kill >= 9, "{kill}");
                 break;
             }
         }

@@ -233,6 +233,36 @@ fn what_both_made_alike_is_no_conflict_and_has_one_time() {
 }
 
 #[test]
+fn a_content_that_came_back_has_the_time_of_its_last_revision() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    for content in ["one", "two"] {
+        a.write("file", content);
+        assert_eq!(a.capture(), 1);
+    }
+    // From a backup: older than when it stood there for the first time.
+    a.write("file", "one");
+    let file = fs::File::options().append(true).open(a.path("file")).expect("open");
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("a time");
+    sites.exchange(0, 1);
+    assert_eq!(a.files(), b.files());
+}
+
+#[test]
+fn files_alike_have_each_its_own_time_where_both_sides_changed_something() {
+    let sites = Sites::new(2);
+    let [a, b] = &sites.sites[..] else { panic!("two") };
+    a.write("base", "x");
+    sites.exchange(0, 1);
+    a.write("early", "the same");
+    a.write("late", "the same");
+    b.write("other", "y");
+    sites.exchange(0, 1);
+    assert_eq!(a.files(), b.files());
+    sites.settle();
+}
+
+#[test]
 fn three_folders_that_meet_pairwise_converge() {
     let sites = Sites::new(3);
     for (n, site) in sites.sites.iter().enumerate() {

@@ -436,6 +436,17 @@ fn text_beyond_the_limit_is_not_merged() {
 }
 
 #[test]
+fn text_of_just_the_limit_is_merged() {
+    let repository = Repository::new();
+    let long = "x\n".repeat(usize::try_from(MergeOptions::default().text_limit).unwrap() / 2 - 2);
+    let base = repository.start(&[("p.txt", &format!("a\n{long}b\n"))]);
+    let x = repository.write(by("x", 1), base, "p.txt", &format!("A\n{long}b\n"));
+    let y = repository.write(by("y", 2), base, "p.txt", &format!("a\n{long}B\n"));
+    let merged = repository.merge(&[x, y]);
+    assert!(repository.show(merged.head) == [format!("p.txt=A\n{long}B\n")]);
+}
+
+#[test]
 fn text_that_both_added_has_no_base_to_merge_over() {
     let repository = Repository::new();
     let base = repository.start(&[("q", "0")]);
@@ -874,6 +885,19 @@ fn merges_of_a_person_that_chose_differently_are_in_conflict() {
 }
 
 #[test]
+fn texts_between_which_persons_chose_differently_are_in_conflict() {
+    // Both choices go back to both texts: neither is what the other is a change of.
+    let repository = Repository::new();
+    let base = repository.start(&[("p.txt", "0\n")]);
+    let x = repository.write(by("x", 1), base, "p.txt", "1\n");
+    let y = repository.write(by("y", 2), base, "p.txt", "2\n");
+    let ours = repository.commit_tree(&by("m", 3), &[x, y], repository.tree_of(x));
+    let theirs = repository.commit_tree(&by("n", 4), &[x, y], repository.tree_of(y));
+    let kept = [copy("p", "x", 1, ".txt=1\n"), "p.txt=2\n".to_owned()];
+    assert_eq!(repository.show(repository.merge(&[ours, theirs]).head), kept);
+}
+
+#[test]
 fn an_edit_of_a_file_that_a_merge_has_moved_meanwhile_follows() {
     let repository = Repository::new();
     let base = repository.start(&[("old", "0"), ("q", "0")]);
@@ -959,6 +983,35 @@ fn a_merge_that_arrived_without_its_copies_is_completed() {
             assert_eq!((merged.head, &merged.new_commits), (second, &missing));
         }
     }
+}
+
+#[test]
+fn a_large_folder_is_written_in_the_order_of_git() {
+    // Git sorts a folder `n` behind a file `n-`.
+    let repository = Repository::new();
+    let names: Vec<String> = (10..60).flat_map(|n| [format!("n{n}-"), format!("n{n}/a")]).collect();
+    let files: Vec<_> = names.iter().map(|name| (&**name, "0")).collect();
+    let base = repository.start(&files);
+    let x = repository.write(by("x", 1), base, "n10-", "1");
+    let y = repository.write(by("y", 2), base, "n59-", "2");
+    let merged = repository.merge(&[x, y]);
+    let both = repository.write(by("x", 1), base, "n10-", "1");
+    let both = repository.write(by("y", 2), both, "n59-", "2");
+    assert_eq!(repository.tree_of(merged.head), repository.tree_of(both));
+    repository.check_with_git(merged.head);
+}
+
+#[test]
+fn what_is_merged_already_is_written_no_more() {
+    let repository = Repository::new();
+    let base = repository.start(&[("p", "0"), ("q", "0")]);
+    let x = repository.write(by("x", 1), base, "p", "1");
+    let y = repository.write(by("y", 2), base, "p", "2");
+    let whole = repository.merge(&[x, y]);
+    assert_eq!(whole.conflicts.len(), 1);
+    let (objects, graph, options) = (&repository.objects, &repository.graph, MergeOptions::default());
+    let again = merge(objects, graph, &[x, whole.head, y], &options, &mut |kind, _| panic!("a {kind:?} is written"));
+    assert_eq!(again.unwrap().head, whole.head);
 }
 
 #[test]

@@ -239,6 +239,162 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_changed_as_a_whole() {
+        assert_eq!(merge(b"abc\n", b"Abc\n", b"abC\n"), None);
+        let (a, b) = (b"Abc\nx\ndef\n", b"abc\nx\ndeF\n");
+        assert_eq!(merge(b"abc\nx\ndef\n", a, b).as_deref(), Some(&b"Abc\nx\ndeF\n"[..]));
+    }
+
+    /// The lines that stay, those that go (`-`) and those that come (`+`).
+    fn shown(old: &str, new: &str) -> String {
+        let (old_lines, new_lines): (Vec<_>, Vec<_>) =
+            (old.as_bytes().chunks(1).collect(), new.as_bytes().chunks(1).collect());
+        let (mut shown, mut at) = (String::new(), 0);
+        for change in changes(&old_lines, &new_lines) {
+            shown.push_str(&old[at..change.old.start]);
+            at = change.old.end;
+            shown.extend(old[change.old].chars().flat_map(|line| ['-', line]));
+            shown.extend(new[change.new].chars().flat_map(|line| ['+', line]));
+        }
+        shown + &old[at..]
+    }
+
+    // Which lines are taken for the same decides what is merged, and so the ids of commits: it must never change.
+    #[rstest]
+    #[case::beginnings_first("aab", "ab", "a-ab")]
+    #[case::then_ends("abcbc", "bc", "-a-b-cbc")]
+    #[case::what_stands_once_before_what_is_longer("abbb", "bbba", "+b+b+ba-b-b-b")]
+    #[case::the_longest_run_of_those("abcd", "dabc", "+dabc-d")]
+    #[case::of_runs_as_long_the_last("abcd", "cdab", "-a-bcd+a+b")]
+    #[case::what_lies_between_likewise("axxbyyc", "cyybxxa", "-a-x-x-b-y-yc+y+y+b+x+x+a")]
+    #[case::the_longest_subsequence_of_what_stands_often("abbaab", "baabba", "-ab-baab+b+a")]
+    #[case::of_those_what_comes_later_in_the_old("aabb", "bbaa", "-a-abb+a+a")]
+    fn which_lines_stay_is_part_of_the_format(#[case] old: &str, #[case] new: &str, #[case] expected: &str) {
+        assert_eq!(shown(old, new), expected);
+    }
+
+    fn matched(old: &[u32], new: &[u32]) -> Vec<(usize, usize)> {
+        let mut kept = Vec::new();
+        match_lines(old, new, &mut kept);
+        kept
+    }
+
+    /// The rules of [`match_lines`] in the plainest way, for texts of a few lines.
+    fn plainly_matched(old: &[u32], new: &[u32]) -> Vec<(usize, usize)> {
+        fn of_stretch(old: &[u32], new: &[u32], at: (usize, usize)) -> impl Iterator<Item = (usize, usize)> {
+            plainly_matched(old, new).into_iter().map(move |(i, j)| (at.0 + i, at.1 + j))
+        }
+        let ([first_old, .., last_old] | [first_old @ last_old], [first_new, .., last_new] | [first_new @ last_new]) =
+            (old, new)
+        else {
+            return Vec::new();
+        };
+        if first_old == first_new {
+            return [(0, 0)].into_iter().chain(of_stretch(&old[1..], &new[1..], (1, 1))).collect();
+        }
+        if last_old == last_new {
+            let (i, j) = (old.len() - 1, new.len() - 1);
+            return of_stretch(&old[..i], &new[..j], (0, 0)).chain([(i, j)]).collect();
+        }
+        let once = |lines: &[u32], line| lines.iter().filter(|&&other| other == line).count() == 1;
+        let once = old.iter().zip(0..).filter(|&(&line, _)| once(old, line) && once(new, line));
+        let once: Vec<(usize, usize)> =
+            once.filter_map(|(line, i)| Some((i, new.iter().position(|other| other == line)?))).collect();
+        let runs = (0u32..1 << once.len()).map(|some| -> Vec<(usize, usize)> {
+            once.iter().zip(0..).filter(|&(_, at)| some >> at & 1 == 1).map(|(&pair, _)| pair).collect()
+        });
+        let ordered = runs.filter(|run| run.is_sorted_by_key(|&(_, j)| j));
+        let run = ordered.max_by_key(|run| (run.len(), run.iter().rev().map(|&(i, _)| i).collect::<Vec<_>>()));
+        let run = run.unwrap_or_default();
+        if run.is_empty() {
+            return plain_subsequence(old, new);
+        }
+        let (mut kept, mut at) = (Vec::new(), (0, 0));
+        for (i, j) in run {
+            kept.extend(of_stretch(&old[at.0..i], &new[at.1..j], at));
+            kept.push((i, j));
+            at = (i + 1, j + 1);
+        }
+        kept.extend(of_stretch(&old[at.0..], &new[at.1..], at));
+        kept
+    }
+
+    fn plain_subsequence(old: &[u32], new: &[u32]) -> Vec<(usize, usize)> {
+        let moved = |kept: Vec<(usize, usize)>, by: (usize, usize)| -> Vec<(usize, usize)> {
+            kept.into_iter().map(|(i, j)| (i + by.0, j + by.1)).collect()
+        };
+        match (old, new) {
+            ([], _) | (_, []) => Vec::new(),
+            ([line, old @ ..], [other, new @ ..]) if line == other => {
+                [vec![(0, 0)], moved(plain_subsequence(old, new), (1, 1))].concat()
+            }
+            ([_, less_old @ ..], [_, less_new @ ..]) => {
+                let passed_old = moved(plain_subsequence(less_old, new), (1, 0));
+                let passed_new = moved(plain_subsequence(old, less_new), (0, 1));
+                if passed_old.len() >= passed_new.len() { passed_old } else { passed_new }
+            }
+        }
+    }
+
+    /// All texts of up to `longest` lines, of so many different ones.
+    fn texts(lines: u32, longest: u32) -> Vec<Vec<u32>> {
+        let digits = |number: u32, length: u32| (0..length).map(|at| number / lines.pow(at) % lines).collect();
+        (0..=longest).flat_map(|length| (0..lines.pow(length)).map(move |number| digits(number, length))).collect()
+    }
+
+    #[rstest]
+    #[case(2, 6)]
+    #[case(3, 4)]
+    #[case(4, 3)]
+    fn lines_are_matched_by_the_rules(#[case] lines: u32, #[case] longest: u32) {
+        let texts = texts(lines, longest);
+        for (old, new) in texts.iter().flat_map(|old| texts.iter().map(move |new| (old, new))) {
+            assert_eq!(matched(old, new), plainly_matched(old, new), "{old:?} {new:?}");
+        }
+    }
+
+    #[test]
+    fn lines_in_another_order_are_matched_by_the_rules() {
+        let old = [0, 1, 2, 3, 4];
+        for new in texts(5, 5).into_iter().filter(|new| old.iter().all(|line| new.contains(line))) {
+            assert_eq!(matched(&old, &new), plainly_matched(&old, &new), "{new:?}");
+        }
+    }
+
+    #[test]
+    fn a_few_changes_of_a_long_text_are_found() {
+        let old: Vec<u32> = (0..3000).collect();
+        let mut new = old.clone();
+        for at in [0, 700, 1500, 2999] {
+            new[at] = 9999;
+        }
+        assert_eq!(matched(&old, &new).len(), 3000 - 4);
+    }
+
+    #[rstest]
+    #[case::just_not_too_long(2047, 2047, 2045)]
+    #[case::old_too_long(2048, 2047, 0)]
+    #[case::new_too_long(2047, 2048, 0)]
+    fn a_stretch_is_compared_up_to_a_length(#[case] old: u32, #[case] new: u32, #[case] expected: usize) {
+        // No line stands once, and neither the beginnings nor the ends are alike.
+        let old: Vec<u32> = (0..old).map(|at| at % 2).collect();
+        let new: Vec<u32> = (0..new).map(|at| if at == 0 || at == new - 1 { 2 } else { (at - 1) % 2 }).collect();
+        assert_eq!(matched(&old, &new).len(), expected);
+    }
+
+    #[test]
+    fn a_line_is_looked_at_so_often_and_no_more() {
+        // Only one line stands once; to the right of it, another; and so on.
+        let numbers = |count: u32| (0..count).flat_map(|number| [number + 1, number]).chain([count]);
+        let old = |count| -> Vec<u32> { numbers(count).collect() };
+        let new =
+            |count| -> Vec<u32> { numbers(count).flat_map(|number| [u32::MAX, number]).chain([u32::MAX]).collect() };
+        assert_eq!(matched(&old(60), &new(60)).len(), 121);
+        // Of these 801, those that were found until then.
+        assert_eq!(matched(&old(400), &new(400)).len(), 86);
+    }
+
+    #[test]
     fn a_stretch_too_long_to_compare_is_one_change() {
         let many = |line: &str, other: &str| format!("{line}{other}").repeat(3000).into_bytes();
         let (base, a) = (many("x\n", "y\n"), many("y\ny\n", "x\n"));

@@ -902,6 +902,11 @@ pub(crate) mod tests {
 
     /// The longest chain of deltas of blobs in the packs, and how many blobs are deltas.
     pub(crate) fn blob_chains(repo: &Repo) -> (u32, usize) {
+        chains(repo, "blob")
+    }
+
+    /// The same for the objects of any kind.
+    fn chains(repo: &Repo, kind: &str) -> (u32, usize) {
         let (mut longest, mut deltas) = (0, 0);
         for entry in std::fs::read_dir(&repo.packs).expect("readable") {
             let path = entry.expect("readable").path();
@@ -910,7 +915,9 @@ pub(crate) mod tests {
             }
             for line in repo.git(&["verify-pack", "-v", &path.to_string_lossy()]).lines() {
                 let words: Vec<_> = line.split_whitespace().collect();
-                if let ["blob", _, _, _, depth, _] = words.get(1..).unwrap_or_default() {
+                if let [there, _, _, _, depth, _] = words.get(1..).unwrap_or_default()
+                    && *there == kind
+                {
                     longest = longest.max(depth.parse().expect("a number"));
                     deltas += 1;
                 }
@@ -1110,6 +1117,103 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn commits_before_their_parents_are_an_error() {
+        let mut from = Repo::new();
+        from.burst(&files(0..3, "one"));
+        let commits: Vec<CommitId> =
+            from.git(&["rev-list", "main"]).lines().map(|line| line.parse().expect("an id")).collect();
+        let packs = Packs::open(&from.packs).expect("opened");
+        let mut writer = BundleWriter::new(&from.objects, &packs, &commits, BundleOptions::default());
+        assert!(matches!(writer.write_next(&mut io::sink()), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn many_versions_of_a_folder_are_short_chains() {
+        let mut from = Repo::new();
+        from.burst(&(0..40).map(|n| (format!("folder/{n}"), Some(vec![b'x'; n]))).collect::<Vec<_>>());
+        let edits = (0..2 * usize::from(MAX_CHAIN)).map(|n| (format!("folder/{}", n % 40), Some(vec![b'y'; n])));
+        from.burst(&edits.collect::<Vec<_>>());
+        for thorough in [false, true] {
+            let to = Repo::new();
+            for (_, bundle) in from.send(None, options(1 << 20, thorough)) {
+                to.receive(&bundle).expect("admitted");
+            }
+            let (longest, deltas) = chains(&to, "tree");
+            assert!(longest <= u32::from(MAX_CHAIN) && deltas > usize::from(MAX_CHAIN), "{longest}, {deltas}");
+        }
+    }
+
+    #[test]
+    fn folders_too_deep_in_each_other_are_damage() {
+        for (depth, expected) in [(MAX_DEPTH - 1, true), (MAX_DEPTH + 2, false)] {
+            let mut from = Repo::new();
+            let head = from.commit_with_git(&[("d/".repeat(depth) + "file", Some(b"deep".to_vec()))], &[]);
+            let packs = Packs::open(&from.packs).expect("opened");
+            let commits = [head];
+            let mut writer = BundleWriter::new(&from.objects, &packs, &commits, options(1 << 20, true));
+            match writer.write_next(&mut io::sink()) {
+                Ok(written) => assert!(expected && written.is_some(), "{depth}"),
+                Err(error) => assert!(!expected && matches!(error, StoreError::Damaged { .. }), "{depth}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_branch_of_chunks_is_no_revision() {
+        let [inner, tip, part, chunks] = [1, 2, 3, 4].map(|n| CommitId::from_bytes([n; 20]));
+        let refs = [(TIP_REF.to_owned(), tip), (format!("{PART_REF}1"), part), (format!("{CHUNKS_REF}{tip}"), chunks)];
+        let header = BundleHeader { prerequisites: Vec::new(), refs: refs.to_vec() };
+        assert_eq!(header.revisions_among(&[inner, tip, part, chunks]), 3);
+        assert_eq!((header.revisions_among(&[inner, tip]), header.revisions_among(&[chunks])), (2, 0));
+    }
+
+    #[test]
+    fn a_large_delta_against_another_file_goes_whole() {
+        let mut from = Repo::new();
+        let large = words(90_000, 1);
+        assert!(large.len() as u64 > COPY_ABOVE);
+        let first = from.commit_with_git(&[("one".to_owned(), Some(large.clone()))], &[]);
+        let second = from.commit_with_git(&[("two".to_owned(), Some([&large[..], b"more"].concat()))], &[first]);
+        from.set("refs/heads/main", second);
+        from.git(&["repack", "-q", "-a", "-d", "-f"]);
+        assert_eq!(blob_chains(&from).1, 1, "of two alike");
+        let to = Repo::new();
+        for (_, bundle) in from.send(None, options(1 << 20, true)) {
+            to.receive(&bundle).expect("admitted");
+        }
+        to.set("refs/heads/main", second);
+        to.fsck();
+    }
+
+    #[test]
+    fn a_delta_against_another_branch_goes_whole_to_whoever_lacks_that_branch() {
+        let text = |how| {
+            let same = (how > 1).then(|| ("same".to_owned(), Some(b"in all branches".to_vec())));
+            [("a/text".to_owned(), Some(edited_text(how, how)))].into_iter().chain(same).collect::<Vec<_>>()
+        };
+        let mut from = Repo::new();
+        from.burst(&text(1));
+        let base = from.head().expect("a head");
+        let sides = [2, 3, 4].map(|how| from.commit_with_git(&text(how), &[base]));
+        let merge = from.commit_with_git(&[], &sides);
+        from.set("refs/heads/main", merge);
+        // Git looks for what is alike in all there is.
+        from.git(&["repack", "-q", "-a", "-d", "-f"]);
+        assert_eq!(blob_chains(&from).1, 3, "of four texts");
+        for (side, thorough) in sides.into_iter().flat_map(|side| [(side, false), (side, true)]) {
+            let to = Repo::new();
+            for (have, head) in [(None, base), (Some(base), side)] {
+                from.set("refs/heads/main", head);
+                for (_, bundle) in from.send(have, options(1 << 20, thorough)) {
+                    to.receive(&bundle).expect("admitted");
+                }
+                to.set("refs/heads/main", head);
+                to.fsck();
+            }
+        }
+    }
+
+    #[test]
     fn reads_what_git_wrote() {
         let mut from = Repo::new();
         from.burst(&files(0..50, "one"));
@@ -1147,13 +1251,45 @@ pub(crate) mod tests {
         let good = format!("# v2 git bundle\n-{id} why\n{id} refs/heads/main\n\nPACK");
         assert_eq!(open(good.as_bytes()).expect("a header").refs[0].0, "refs/heads/main");
         let long = format!("# v2 git bundle\n{id} {}", "x".repeat(100_000));
-        for bad in ["", "\n", "PACK", "# v2 git bundle\n", "# v2 git bundle\n\nPACK", "# v2 git bundle\n-xyz\n", &long]
+        let other_version = format!("# v4 git bundle\n{id} refs/heads/main\n\nPACK");
+        let nameless = format!("# v2 git bundle\n{id}\n\nPACK");
+        for bad in ["", "\n", "PACK", "# v2 git bundle\n", "# v2 git bundle\n\nPACK", "# v2 git bundle\n-xyz\n"]
+            .into_iter()
+            .chain([&*long, &*other_version, &*nameless])
         {
             assert!(matches!(open(bad.as_bytes()), Err(StoreError::Damaged { .. })), "{bad}");
         }
         assert!(matches!(open(b"\xff\x06\x00\x00sNaPpYgarbage"), Err(StoreError::Damaged { .. })));
         let endless = format!("# v2 git bundle\n{}", format!("-{id}\n").repeat(MAX_LINES + 1));
         assert!(matches!(open(endless.as_bytes()), Err(StoreError::TooLarge { .. })));
+    }
+
+    /// A stream that fails after its first bytes.
+    struct Failing<'a>(&'a [u8]);
+
+    impl Read for Failing<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Err(io::Error::other("the disk fails"));
+            }
+            self.0.read(into)
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_no_damage_of_the_bundle() {
+        for begun in [&b""[..], b"# v2 git", b"\xff\x06\x00\x00sNaPpY"] {
+            assert!(matches!(Bundle::open(Failing(begun)), Err(StoreError::Io { .. })), "{begun:?}");
+        }
+    }
+
+    #[test]
+    fn tells_how_many_bytes_its_pack_has() {
+        let (from, ..) = with_a_large_commit();
+        for (written, bundle) in from.send(None, in_instalments()) {
+            let (_, mut pack) = Bundle::open(&bundle[..]).expect("opened").into_parts();
+            assert_eq!(io::copy(&mut pack, &mut io::sink()).expect("read"), written.bytes);
+        }
     }
 
     #[derive(Debug, Clone)]

@@ -65,6 +65,10 @@ pub(crate) fn two_folders() -> TestEnv {
     env.write("docs/notes.txt", "one\ntwo\n");
     env.run_in("docs", ["commit"]).ended(0);
     env.run(["clone", "docs", "copy"]).ended(0);
+    // What was written the moment before it was captured is read once more, which is recorded.
+    for root in ["docs", "copy"] {
+        env.run_in(root, ["commit"]).ended(0);
+    }
     env
 }
 

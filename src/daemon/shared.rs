@@ -449,7 +449,9 @@ mod tests {
         let find = |limit| shared.awaited_folder(folder.id(), &may_be, limit).map(|(name, _)| name);
         let long = Duration::from_mins(1);
         assert_eq!(find(long), None, "nothing is awaited");
-        may_be.iter().for_each(|name| shared.await_folder(name));
+        for name in &may_be {
+            shared.await_folder(name);
+        }
         assert_eq!(find(Duration::ZERO), None);
         std::thread::scope(|scope| {
             let finding = scope.spawn(|| find(long));
